@@ -1,0 +1,30 @@
+# `make serve` and `make test` are all that a fresh machine needs: Python 3.11 or newer and a package registry.
+PYTHON ?= python3
+LISTEN ?= localhost:50051
+BIN := .venv/bin
+
+.PHONY: serve test check protos clean
+
+serve: .venv/ready
+	$(BIN)/nmt serve --listen $(LISTEN)
+
+test: .venv/ready-dev
+	$(BIN)/python -m pytest
+
+check: .venv/ready-dev
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+protos: .venv/ready-dev
+	$(BIN)/python -m protos.generate
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	touch $@
+
+.venv/ready-dev: .venv/ready
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info

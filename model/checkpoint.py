@@ -1,0 +1,145 @@
+"""A checkpoint is a directory that describes itself: configuration, weights, vocabulary, model card.
+
+Weights are safetensors, never pickle; the hashes of all files are checked on load. Saving is atomic: a reader
+finds the old checkpoint or the new one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from model.config import ModelConfig, from_dict
+from model.errors import CheckpointError, UserError
+from model.transformer import EncoderDecoder
+from model.vocabulary import Vocabulary
+
+FORMAT = 1
+CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.model", "MODEL_CARD.md"
+PRETRAINED = Path(__file__).parent / "pretrained" / "en-de"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a directory holds. ``weights`` are float32; ``hash`` is that of the weights file."""
+
+    config: ModelConfig
+    weights: dict[str, Tensor]
+    vocabulary: Vocabulary
+    name: str
+    hash: str
+
+    def model(self) -> EncoderDecoder:
+        """The model in evaluation mode. CheckpointError where weights and configuration do not fit."""
+        model = EncoderDecoder(self.config)
+        try:
+            model.load_state_dict(self.weights)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(f"checkpoint {self.name}: weights do not fit its {CONFIG}: {reason}") from None
+        return model.eval()
+
+
+def save(
+    directory: str | Path,
+    config: ModelConfig,
+    weights: Mapping[str, Tensor],
+    vocabulary: Vocabulary,
+    card: str,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a checkpoint, replacing the one that may be there. OSError (a full disk) leaves the old one as it was."""
+    directory = Path(directory)
+    fresh, old = (directory.with_name(f".{directory.name}.{suffix}") for suffix in ("new", "old"))
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    try:
+        tied = {"target_embedding.tokens.weight", "output.weight"} if config.tie_embeddings else set()
+        tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in weights.items() if k not in tied}
+        (fresh / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
+        (fresh / VOCABULARY).write_bytes(vocabulary.model)
+        (fresh / CARD).write_text(card, encoding="utf-8")
+        description = {
+            "format": FORMAT,
+            "model": dataclasses.asdict(config),
+            "sha256": {name: _hash((fresh / name).read_bytes()) for name in (WEIGHTS, VOCABULARY, CARD)}
+            | {CONFIG: _hash_config(dataclasses.asdict(config))},
+        }
+        (fresh / CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        for path in fresh.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        shutil.rmtree(old, ignore_errors=True)
+        if directory.exists():
+            directory.rename(old)
+        try:
+            fresh.rename(directory)
+        except OSError:
+            if old.exists():
+                old.rename(directory)
+            raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load(directory: str | Path) -> Checkpoint:
+    """Read and verify a checkpoint; CheckpointError names the file that is missing, corrupt or too new."""
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise CheckpointError(f"no checkpoint at {directory}: not a directory; train one with 'nmt train'")
+    try:
+        description = json.loads(_read(directory, CONFIG))
+        version, hashes, config = description["format"], dict(description["sha256"]), dict(description["model"])
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"checkpoint {directory}: {CONFIG} is damaged; restore it from a copy") from None
+    if version != FORMAT:
+        raise CheckpointError(
+            f"checkpoint {directory}: format {version}, this nmt reads {FORMAT}; use the nmt that wrote it"
+        )
+    if hashes.pop(CONFIG, None) not in (_hash_config(config), None):  # None: written before it had a hash
+        raise CheckpointError(f"checkpoint {directory}: {CONFIG} is damaged (its hash differs); restore it from a copy")
+    files = {name: _read(directory, name) for name in hashes}
+    for name, content in files.items():
+        if _hash(content) != hashes[name]:
+            raise CheckpointError(
+                f"checkpoint {directory}: {name} is damaged (its hash differs); restore it from a copy"
+            )
+    try:
+        model_config = from_dict(ModelConfig, config, f"checkpoint {directory}: {CONFIG}")
+        weights = {k: v.float() for k, v in safetensors.torch.load(files[WEIGHTS]).items()}
+        vocabulary = Vocabulary(files[VOCABULARY])
+        if model_config.tie_embeddings:
+            shared = weights["source_embedding.tokens.weight"]
+            weights |= {"target_embedding.tokens.weight": shared, "output.weight": shared}
+    except KeyError as error:
+        raise CheckpointError(f"checkpoint {directory}: it lacks {error}; restore it from a copy") from None
+    except (safetensors.SafetensorError, UserError) as error:
+        raise CheckpointError(f"checkpoint {directory}: {error}") from None
+    return Checkpoint(model_config, weights, vocabulary, directory.name, hashes[WEIGHTS])
+
+
+def _read(directory: Path, name: str) -> bytes:
+    try:
+        return (directory / name).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {directory}: cannot read {name}: {error.strerror}") from None
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _hash_config(config: Mapping[str, Any]) -> str:
+    return _hash(json.dumps(config, sort_keys=True).encode())

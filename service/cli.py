@@ -1,0 +1,201 @@
+"""The command line. Each command is a few lines over a library call; heavy imports are inside the commands, so that
+``nmt --help`` is instant.
+
+Exit codes: 0 done, 2 usage or bad input, 1 anything else. Results go to standard output, all else to standard error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from model.errors import UserError
+from service.errors import ServiceError
+
+
+class Commands(click.Group):
+    """Turns the errors that a user can cause into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            message, code = str(error), 2
+        except ServiceError as error:
+            message, code = str(error), 1
+        except BrokenPipeError:  # who reads us has read enough, as in `nmt translate ... | head`
+            ctx.exit(1)
+        except OSError as error:
+            message, code = f"{error.filename or 'input or output'}: {error.strerror or error}", 1
+        click.echo(f"nmt: {' '.join(message.split())}", err=True)
+        ctx.exit(code)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="nmt")
+def main() -> None:
+    """Neural machine translation: translate, serve, train, evaluate."""
+
+
+@main.command(short_help="Translate lines of text.")
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
+@click.option("--from", "source", required=True, metavar="LANG", help="Language of the input, for example en.")
+@click.option("--to", "target", required=True, metavar="LANG", help="Language of the output, for example de.")
+@click.option("-o", "output", type=click.Path(path_type=Path), metavar="PATH", help="Output file, or a folder.")
+@click.option("--format", "format_", type=click.Choice(["text", "jsonl", "tsv"]), default="text", show_default=True)
+@click.option("--scores", is_flag=True, help="A score after each translation (jsonl always has them).")
+@click.option("--beam", "beam_size", type=int, metavar="N", help="Beam size; 1 is greedy.  [default: 5]")
+@click.option("--nbest", type=int, metavar="N", help="Translations of each line, best first.  [default: 1]")
+@click.option("--length-penalty", type=float, metavar="X", help="Above 1 favours longer output.  [default: 1]")
+@click.option("--sampling", is_flag=True, default=None, help="Draw at random instead of searching.")
+@click.option("--temperature", type=float, metavar="X", help="With --sampling.  [default: 1]")
+@click.option("--top-k", type=int, metavar="K", help="With --sampling: of the K likeliest pieces only.")
+@click.option("--seed", type=int, metavar="N", help="With --sampling.  [default: 0]")
+@click.option("--checkpoint", metavar="DIR", help="The model to use instead of the shipped one.")
+@click.option("--server", metavar="HOST:PORT", help="Let a running 'nmt serve' translate.")
+def translate(
+    files: tuple[Path, ...],
+    source: str,
+    target: str,
+    output: Path | None,
+    format_: str,
+    scores: bool,
+    checkpoint: str | None,
+    server: str | None,
+    **search: Any,
+) -> None:
+    """Translate the lines of UTF-8 text FILEs, or of standard input: the same number of lines comes out, in order.
+
+    Several files are joined, unless -o names a folder: then each becomes a file of its own there. A file is written as
+    PATH.partial until it is complete.
+
+    \b
+    --format text   the translation; with --nbest or --scores, columns separated by tabs
+    --format tsv    the source, then as text; a tab inside a text becomes a space
+    --format jsonl  {"source": ..., "translation": ..., "score": ..., "hypotheses": [{"text": ..., "score": ...}]}
+    """
+    from service.lines import STDIN
+    from service.translate import FileTranslation, check_paths
+    from service.validation import search_config
+
+    if server and checkpoint:
+        raise UserError("--server translates with the server's model: leave out --checkpoint")
+    paths = files or (STDIN,)
+    config = search_config({name: value for name, value in search.items() if value is not None})
+    check_paths(paths, output)
+    if server:
+        from service.client import Client
+
+        with Client(server) as client:
+            FileTranslation(client, source, target, config, format_, scores).run(paths, output)
+    else:
+        from model.translator import Translator
+
+        translator = Translator.load(checkpoint)
+        FileTranslation(translator, source, target, config, format_, scores).run(paths, output)
+
+
+@main.command(short_help="Serve a model over gRPC.")
+@click.option("--checkpoint", metavar="DIR", help="The model to serve instead of the shipped one.")
+@click.option("--listen", metavar="HOST:PORT", help="Port 0 takes a free one.  [default: localhost:50051]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of service.config.")
+def serve(checkpoint: str | None, listen: str | None, settings: tuple[str, ...]) -> None:
+    """Serve translation.v1.TranslationService until SIGTERM or Ctrl-C, then finish the calls in flight.
+
+    Health reports SERVING once the model is loaded and warm. The log on standard error names the port.
+    """
+    import logging
+
+    from service.config import ServiceConfig
+    from service.server import serve as run
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    config = ServiceConfig.from_settings([*settings, *([f"listen={listen}"] if listen else [])])
+
+    def load() -> Any:
+        from model.translator import Translator
+
+        return Translator.load(checkpoint)
+
+    answered = asyncio.run(run(load, config))
+    logging.shutdown()
+    os._exit(0 if answered else 1)  # the model's thread may still be at work, and there is no waiting for it
+
+
+@main.command(short_help="Train a model.")
+@click.argument("recipe", type=click.Path(path_type=Path), metavar="RECIPE.toml")
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder of the run.")
+@click.option("--resume", is_flag=True, help="Go on where the run in DIR stands.")
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one value.")
+def train(recipe: Path, out: Path, resume: bool, overrides: tuple[str, ...]) -> None:
+    """Train as RECIPE.toml says and print the folder of the best checkpoint."""
+    from training.recipe import load_recipe
+    from training.trainer import train as run
+
+    click.echo(run(load_recipe(recipe, overrides), out, resume))
+
+
+@main.command(short_help="Score checkpoints on a test set.")
+@click.option("--checkpoint", "checkpoints", multiple=True, metavar="DIR", help="Several: each against the first.")
+@click.option("--test", required=True, metavar="FILE|NAME", help="TSV: source, references; or sacreBLEU's wmt14/full.")
+@click.option("--from", "source", required=True, metavar="LANG")
+@click.option("--to", "target", required=True, metavar="LANG")
+@click.option("--metrics", default="bleu,chrf,ter", show_default=True)
+@click.option("--beam", "beam_size", type=int, metavar="N", help="Beam size; 1 is greedy.  [default: 5]")
+@click.option("--length-penalty", type=float, metavar="X", help="Above 1 favours longer output.  [default: 1]")
+@click.option("--limit", type=int, metavar="N", help="Only the first N sentences.")
+@click.option("--output", default="runs/evaluation", show_default=True, metavar="DIR", help="Translations and scores.")
+@click.option("--json", "as_json", is_flag=True, help="One object on standard output.")
+def evaluate(
+    checkpoints: tuple[str, ...],
+    test: str,
+    source: str,
+    target: str,
+    metrics: str,
+    limit: int | None,
+    output: str,
+    as_json: bool,
+    **search: Any,
+) -> None:
+    """Translate a test set and report BLEU, chrF2 and TER with signatures and confidence intervals; with several
+    checkpoints, also how likely the difference to the first is chance (paired bootstrap)."""
+    import json
+
+    from tqdm import tqdm
+
+    from model.translator import Translator
+    from service.validation import search_config
+    from training.evaluate import evaluate as run
+    from training.testset import load_test_set
+
+    config = search_config({name: value for name, value in search.items() if value is not None})
+    test_set = load_test_set(test, source, target)
+    if limit is not None:
+        test_set = test_set.first(limit)
+    translators = [Translator.load(path) for path in checkpoints or (None,)]  # None: the shipped checkpoint
+    for translator in translators:
+        translator.check_languages(source, target)  # before the first one spends minutes
+    # No total: repeated sentences are translated once, long ones in parts
+    with tqdm(unit=" sentences", disable=None) as bar:
+        result = run(translators, test_set, config, [name.strip() for name in metrics.split(",")], output, bar.update)
+    click.echo(json.dumps(result.as_dict(), ensure_ascii=False) if as_json else result.table())
+
+
+@main.command(short_help="Convert a checkpoint for another engine.")
+@click.argument("output", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--to", "engine", type=click.Choice(["ctranslate2"]), required=True)
+@click.option("--checkpoint", type=click.Path(path_type=Path), metavar="DIR", help="Instead of the shipped one.")
+def export(output: Path, engine: str, checkpoint: Path | None) -> None:
+    """Write a checkpoint as a CTranslate2 model into the new folder DIR."""
+    from model.checkpoint import PRETRAINED
+    from training.export import to_ctranslate2
+
+    to_ctranslate2(checkpoint or PRETRAINED, output)
+
+
+if __name__ == "__main__":
+    main(prog_name="nmt")

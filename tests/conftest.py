@@ -1,0 +1,56 @@
+"""Shared by all tests: one thread, a tiny vocabulary and a tiny checkpoint (random weights)."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from model import checkpoint
+from model.config import ModelConfig
+from model.transformer import EncoderDecoder
+from model.vocabulary import Vocabulary
+
+# One thread here and in what the tests start: they stay out of the way of each other and of a training, and sums
+# come out the same everywhere.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+
+WORDS = (
+    "the a cat dog house station morning where is my coffee please good how are you today der die das Katze Hund Haus "
+    "Bahnhof Morgen wo ist mein Kaffee bitte guten wie geht es dir heute ich habe keine Zeit"
+).split()
+
+
+def sentences(count: int, seed: int = 0) -> list[str]:
+    """Sentences of 2 to 9 known words."""
+    rng = random.Random(seed)
+    return [" ".join(rng.choices(WORDS, k=rng.randint(2, 9))) + rng.choice(".!?") for _ in range(count)]
+
+
+@pytest.fixture(scope="session")
+def vocabulary() -> Vocabulary:
+    """400 pieces for the words above; languages de and en."""
+    return Vocabulary.train(sentences(2000), 400, ["de", "en"], threads=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(vocabulary: Vocabulary) -> EncoderDecoder:
+    torch.manual_seed(1)
+    config = ModelConfig(
+        vocab_size=len(vocabulary), d_model=32, num_heads=2, d_ff=64, encoder_layers=2, decoder_layers=1, max_length=160
+    )
+    return EncoderDecoder(config).eval()
+
+
+@pytest.fixture(scope="session")
+def checkpoint_directory(
+    vocabulary: Vocabulary, tiny_model: EncoderDecoder, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A valid checkpoint whose random weights translate nothing. Do not write into it."""
+    directory = tmp_path_factory.mktemp("checkpoint") / "tiny"
+    checkpoint.save(directory, tiny_model.config, tiny_model.state_dict(), vocabulary, "# tiny\n")
+    return directory

@@ -1,0 +1,169 @@
+"""`nmt serve` as a process, with a stand-in for the model and with the shipped one."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from click.testing import CliRunner
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from serving import FAKE_NMT, REAL_NMT, ROOT, SERVING, Process, health_of, process
+
+from protos.translation.v1 import translation_pb2 as pb
+from protos.translation.v1 import translation_pb2_grpc as pb_grpc
+from service.cli import main
+from service.client import Client
+from service.errors import ServiceError
+from service.server import SERVICE
+
+shipped = pytest.mark.skipif(
+    not list((ROOT / "model" / "pretrained").glob("*/config.json")), reason="no checkpoint in model/pretrained/ yet"
+)
+
+
+@pytest.fixture(scope="module", params=[FAKE_NMT, pytest.param(REAL_NMT, marks=shipped)], ids=["fake", "shipped"])
+def server(request: pytest.FixtureRequest) -> Iterator[Process]:
+    with process(request.param) as server:
+        server.wait_for(r"serving \S+ \(de, en\) on ")
+        yield server
+
+
+def test_health(server: Process) -> None:
+    assert [health_of(server.address, name) for name in ("", SERVICE)] == [SERVING, SERVING]
+
+
+def test_reflection_alone_is_enough_for_a_call(server: Process) -> None:
+    with grpc.insecure_channel(server.address) as channel:
+        database = ProtoReflectionDescriptorDatabase(channel)
+        assert set(database.get_services()) == {
+            "translation.v1.TranslationService",
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1alpha.ServerReflection",
+        }
+        method = DescriptorPool(database).FindServiceByName(SERVICE).methods_by_name["Translate"]
+        call = channel.unary_unary(
+            f"/{SERVICE}/{method.name}",
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=GetMessageClass(method.output_type).FromString,
+        )
+        request = GetMessageClass(method.input_type)(
+            contents=["Good morning."], source_language_code="en", target_language_code="de"
+        )
+        assert call(request, timeout=30).translations[0].translated_text.casefold() in (
+            "good morning.",
+            "guten morgen.",
+        )
+
+
+def test_translate(server: Process) -> None:
+    with Client(server.address) as client:
+        texts = ["Good morning.", "", "  \n\n How are you?\n"]
+        translations = client.translate(texts, "en", "de")
+        one_by_one = [client.translate([text], "en", "de")[0] for text in texts]
+    assert [one.translated_text for one in translations] == [one.translated_text for one in one_by_one]
+    assert translations[1].translated_text == ""
+    assert translations[2].translated_text.startswith("  \n\n ")
+    assert translations[2].translated_text.endswith("?\n")
+    assert translations[0].hypotheses[0].text == translations[0].translated_text
+    assert translations[0].score < 0
+
+
+def test_many_callers_get_their_own_answers(server: Process) -> None:
+    texts = ["Good morning.", "I have no time today.", "Where is the station?", "Thank you.", "He is here.", ""] * 4
+    with grpc.insecure_channel(server.address) as channel:
+        translate = pb_grpc.TranslationServiceStub(channel).Translate
+        requests = [
+            pb.TranslateRequest(contents=[text], source_language_code="en", target_language_code="de") for text in texts
+        ]
+        alone = {text: translate(request) for text, request in zip(texts[:6], requests[:6], strict=True)}
+        together = [translate.future(request) for request in requests]
+        for text, answer in zip(texts, together, strict=True):
+            found, expected = answer.result(timeout=60).translations[0], alone[text].translations[0]
+            assert found.translated_text == expected.translated_text
+            assert found.score == pytest.approx(expected.score, abs=1e-4)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains(number: signal.Signals) -> None:
+    with process(FAKE_NMT, environment={"FAKE_SLEEP": "0.7"}) as server, Client(server.address) as client:
+        server.wait_for("serving fake")
+        with grpc.insecure_channel(server.address) as channel:
+            request = pb.TranslateRequest(contents=["a"], source_language_code="en", target_language_code="de")
+            answer = pb_grpc.TranslationServiceStub(channel).Translate.future(request)
+            server.wait_for("fake: translating")
+            server.popen.send_signal(number)
+            server.wait_for(f"{number.name}: no new calls, 30 s for those in flight")
+            with pytest.raises(ServiceError, match="no answer from"):
+                client.translate(["b"], "en", "de")
+            assert answer.result(timeout=5).translations[0].translated_text == "A"
+        assert server.popen.wait(timeout=10) == 0
+        assert "Traceback" not in server.log
+
+
+def test_the_drain_has_a_limit() -> None:
+    with process(FAKE_NMT, "--set", "drain_seconds=0.1", environment={"FAKE_SLEEP": "30"}) as server:
+        server.wait_for("serving fake")
+        with grpc.insecure_channel(server.address) as channel:
+            request = pb.TranslateRequest(contents=["a"], source_language_code="en", target_language_code="de")
+            answer = pb_grpc.TranslationServiceStub(channel).Translate.future(request)
+            server.wait_for("fake: translating")
+            server.popen.terminate()
+            assert server.popen.wait(timeout=10) == 1
+            assert answer.exception(timeout=5).code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+        server.wait_for("calls were cancelled after 0.1 s")
+        assert "Traceback" not in server.log
+
+
+def test_a_second_signal_ends_the_drain() -> None:
+    with process(FAKE_NMT, environment={"FAKE_SLEEP": "30"}) as server:
+        server.wait_for("serving fake")
+        with grpc.insecure_channel(server.address) as channel:
+            request = pb.TranslateRequest(contents=["a"], source_language_code="en", target_language_code="de")
+            answer = pb_grpc.TranslationServiceStub(channel).Translate.future(request)
+            server.wait_for("fake: translating")
+            server.popen.terminate()
+            server.wait_for("SIGTERM: no new calls")
+            server.popen.terminate()
+            assert server.popen.wait(timeout=10) == 1
+            assert answer.exception(timeout=5)
+        assert "SIGTERM again: leaving at once" in server.log
+
+
+def test_a_signal_while_loading() -> None:
+    with process(FAKE_NMT, environment={"FAKE_LOADING": "30"}) as server:
+        server.popen.terminate()
+        assert server.popen.wait(timeout=10) == 0
+        assert "Traceback" not in server.log
+
+
+def one_line(args: list[str]) -> tuple[int, str]:
+    """Exit code and the last of what a server that cannot start says."""
+    done = subprocess.run(args, capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    return done.returncode, done.stderr.splitlines()[-1]
+
+
+def test_a_port_in_use(server: Process) -> None:
+    code, message = one_line([*FAKE_NMT, "serve", "--listen", server.address])
+    assert code == 1
+    assert message.startswith(f"nmt: cannot listen on {server.address}: Address already in use")
+
+
+def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:
+    """In this process, which has torch at hand: importing it takes seconds."""
+    (tmp_path / "config.json").write_text("{")
+    result = CliRunner().invoke(main, ["serve", "--listen", "127.0.0.1:0", "--checkpoint", str(tmp_path)])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[-1].startswith(f"nmt: checkpoint {tmp_path}")
+
+
+def test_a_setting_that_is_none() -> None:
+    code, message = one_line([*FAKE_NMT, "serve", "--set", "max_content=3"])
+    assert (code, message) == (2, "nmt: service settings: unknown key 'max_content'; did you mean 'max_contents'?")

@@ -1,0 +1,217 @@
+"""Whole training runs on a small language that the project makes itself: numbers in English and German."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from model import checkpoint
+from model.errors import UserError
+from model.translator import Translator
+from training.recipe import load_recipe
+from training.trainer import train
+
+EN = "zero one two three four five six seven eight nine".split()
+DE = "null eins zwei drei vier fünf sechs sieben acht neun".split()
+
+RECIPE = """
+[model]
+d_model = 64
+num_heads = 4
+d_ff = 128
+encoder_layers = 1
+decoder_layers = 1
+dropout = 0.1
+max_length = 64
+
+[vocabulary]
+size = 340
+
+[cleaning]
+wrong_language = false
+
+[training]
+max_steps = {steps}
+batch_tokens = 512
+learning_rate = 5e-3
+warmup_steps = 60
+ema_decay = 0.98
+bf16 = false
+validate_steps = {validate}
+log_steps = 1
+
+[[corpus]]
+path = "train.tsv"
+source = "en"
+target = "de"
+
+[[validation]]
+test = "test.tsv"
+source = "en"
+target = "de"
+limit = 20
+beam_size = 2
+
+[[validation]]
+test = "back.tsv"
+source = "de"
+target = "en"
+limit = 20
+beam_size = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("numbers")
+    draw = random.Random(0)
+    pairs = []
+    for _ in range(4000):
+        digits = [draw.randrange(10) for _ in range(draw.randint(2, 8))]
+        pairs.append((" ".join(EN[d] for d in digits), " ".join(DE[d] for d in digits)))
+    (folder / "train.tsv").write_text("".join(f"{en}\t{de}\n" for en, de in pairs[50:]), encoding="utf-8")
+    (folder / "test.tsv").write_text("".join(f"{en}\t{de}\n" for en, de in pairs[:50]), encoding="utf-8")
+    (folder / "back.tsv").write_text("".join(f"{de}\t{en}\n" for en, de in pairs[:50]), encoding="utf-8")
+    return folder
+
+
+def recipe_file(folder: Path, name: str, steps: int, validate: int = 10_000) -> Path:
+    path = folder / f"{name}.toml"
+    path.write_text(RECIPE.format(steps=steps, validate=validate), encoding="utf-8")
+    return path
+
+
+def losses(out: Path) -> dict[int, float]:
+    records = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {record["step"]: record["loss"] for record in records if "loss" in record}
+
+
+def nmt(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "service.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, **options)  # type: ignore[call-overload]
+
+
+@pytest.mark.slow
+def test_from_corpus_to_translation_through_the_command_line(language: Path, tmp_path: Path) -> None:
+    recipe = recipe_file(language, "learn", steps=800, validate=200)
+    run = nmt("train", recipe, "--out", tmp_path / "run", "--set", "training.average_checkpoints=2")
+    assert run.returncode == 0, run.stderr
+    best = Path(run.stdout.strip())
+    assert "kept" in run.stderr and "BLEU" in run.stderr  # the account of cleaning, the validation
+    assert (tmp_path / "run" / "curves.png").stat().st_size > 10_000
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    assert checkpoint.load(tmp_path / "run" / "averaged").config == checkpoint.load(best).config
+
+    there = nmt("translate", "--from", "en", "--to", "de", "--checkpoint", best, input="one two three\n\nnine zero\n")
+    assert there.stdout == "eins zwei drei\n\nneun null\n", there.stderr
+    back = nmt("translate", "--from", "de", "--to", "en", "--checkpoint", best, input="vier fünf\n")
+    assert back.stdout == "four five\n", back.stderr
+
+    scored = nmt(
+        "evaluate", "--checkpoint", best, "--test", language / "test.tsv", "--from", "en", "--to", "de",
+        "--metrics", "bleu", "--output", tmp_path / "scores", "--json",
+    )  # fmt: skip
+    assert scored.returncode == 0, scored.stderr
+    bleu = json.loads(scored.stdout)["systems"][0]["scores"][0]
+    assert bleu["score"] > 95 and "tok:13a" in bleu["signature"]
+
+
+def test_a_killed_run_resumes_with_the_same_loss_curve(language: Path, tmp_path: Path) -> None:
+    recipe = recipe_file(language, "resume", steps=40, validate=15)
+    train(load_recipe(recipe), tmp_path / "whole")
+    out = tmp_path / "killed"
+    command = [
+        sys.executable, "-m", "service.cli", "train", recipe, "--out", out, "--set", "training.save_minutes=0.001",
+    ]  # fmt: skip
+    for _ in range(2):
+        process = subprocess.Popen([*map(str, command), "--resume"], stderr=subprocess.DEVNULL)
+        before = max(losses(out), default=0) if (out / "log.jsonl").exists() else 0
+        until = time.monotonic() + 120
+        while time.monotonic() < until and not (
+            (out / "state.safetensors").exists() and max(losses(out), default=0) >= before + 8
+        ):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    train(load_recipe(recipe), out, resume=True)
+    assert losses(out) == losses(tmp_path / "whole")
+    weights = [checkpoint.load(folder / "last").weights for folder in (out, tmp_path / "whole")]
+    assert all((weights[0][name] == weights[1][name]).all() for name in weights[0])
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model(language: Path, tmp_path: Path) -> None:
+    recipe = recipe_file(language, "parallel", steps=12)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "service.cli",
+        "train", recipe, "--out", tmp_path / "two", "--set", "model.dropout=0.0",
+    ]  # fmt: skip
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true"}
+    run = subprocess.run([*map(str, command)], capture_output=True, text=True, timeout=240, env=environment)
+    assert run.returncode == 0, run.stderr
+    # Two processes with a batch each see what one process sees that accumulates two batches
+    one = load_recipe(recipe, ["training.accumulate=2", "model.dropout=0.0"])
+    train(one, tmp_path / "one")
+    two, alone = losses(tmp_path / "two"), losses(tmp_path / "one")
+    assert two.keys() == alone.keys()
+    assert all(abs(two[step] - alone[step]) < 1e-3 for step in two)
+
+
+def test_what_a_user_can_do_wrong(language: Path, tmp_path: Path) -> None:
+    recipe = recipe_file(language, "wrong", steps=1)
+    train(load_recipe(recipe), tmp_path / "run")
+    with pytest.raises(UserError, match="--resume"):
+        train(load_recipe(recipe), tmp_path / "run")
+    state = tmp_path / "run" / "state.safetensors"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(UserError, match="cannot resume"):
+        train(load_recipe(recipe), tmp_path / "run", resume=True)
+    for override, message in (
+        ("training.max_step=3", "did you mean 'max_steps'"),
+        ("model.num_heads=5", "multiple of num_heads"),
+        ("max_steps=3", "section.key=value"),
+        ("training.initial='nowhere'", "no checkpoint"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train(load_recipe(recipe, [override]), tmp_path / f"fresh-{override[:9]}")
+    broken = language / "broken.toml"
+    broken.write_text("[model\n")
+    with pytest.raises(UserError, match=r"broken\.toml"):
+        load_recipe(broken)
+
+
+def test_weights_alone_start_a_new_run(language: Path, tmp_path: Path) -> None:
+    recipe = recipe_file(language, "again", steps=3)
+    best = train(load_recipe(recipe), tmp_path / "first")
+    overrides = [
+        f"training.initial='{best}'",
+        f"vocabulary.path='{best / 'vocabulary.model'}'",
+        "training.initial_step=100",
+        "training.max_steps=102",
+    ]
+    train(load_recipe(recipe, overrides), tmp_path / "second")
+    assert list(losses(tmp_path / "second")) == [101, 102]
+    assert Translator.load(tmp_path / "second" / "last").languages == ("de", "en")
+
+
+def test_a_full_disk_keeps_the_last_state(language: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = recipe_file(language, "full", steps=2)
+    train(load_recipe(recipe), tmp_path / "run")
+    before = (tmp_path / "run" / "state.safetensors").read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(load_recipe(recipe, ["training.max_steps=4"]), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "state.safetensors").read_bytes() == before
+    assert not list((tmp_path / "run").glob(".*new"))

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+from fake_translator import FakeTranslator
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_status import rpc_status
+from serving import NOT_SERVING, SERVING, Running, health_of, running
+
+from protos.translation.v1 import translation_pb2 as pb
+from protos.translation.v1 import translation_pb2_grpc as pb_grpc
+from service.config import ServiceConfig
+from service.errors import ServiceError
+from service.server import Server
+
+
+class Slow(FakeTranslator):
+    """Waits for ``go`` in each call that holds "slow"; ``entered`` is set once it does."""
+
+    def __init__(self) -> None:
+        super().__init__(before=self._before)
+        self.entered, self.go = threading.Event(), threading.Event()
+
+    def _before(self, texts: Sequence[str]) -> None:
+        if "broken" in texts:
+            raise ValueError("a secret text")
+        if "slow" in texts:
+            self.entered.set()
+            self.go.wait(timeout=5)
+
+
+@pytest.fixture
+def translator() -> Iterator[Slow]:
+    slow = Slow()
+    yield slow
+    slow.go.set()
+
+
+@pytest.fixture
+def server(translator: Slow) -> Iterator[Running]:
+    with running(lambda: translator, queue_characters=20, max_characters=20, max_message_bytes=1000) as server:
+        yield server
+
+
+@pytest.fixture
+def stub(server: Running) -> Iterator[pb_grpc.TranslationServiceStub]:
+    with grpc.insecure_channel(server.address) as channel:
+        yield pb_grpc.TranslationServiceStub(channel)
+
+
+def request(*contents: str, **fields: Any) -> pb.TranslateRequest:
+    return pb.TranslateRequest(
+        contents=contents, **({"source_language_code": "en", "target_language_code": "de"} | fields)
+    )
+
+
+def failure(call: Any, *args: Any, **kwargs: Any) -> grpc.RpcError:
+    with pytest.raises(grpc.RpcError) as raised:
+        call(*args, **kwargs)
+    return raised.value
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def characters_waiting(server: Running) -> int:
+    return server.server._scheduler._waiting
+
+
+def test_translate(stub: pb_grpc.TranslationServiceStub) -> None:
+    answer = stub.Translate(request("a", "", " b\n\0"))
+    assert [translation.translated_text for translation in answer.translations] == ["A", "", " B\n\0"]
+    assert answer.translations[0] == pb.Translation(translated_text="A", score=-0.25, model="fake")
+
+
+def test_hypotheses(stub: pb_grpc.TranslationServiceStub) -> None:
+    (translation,) = stub.Translate(request("a", num_hypotheses=2)).translations
+    assert translation.hypotheses == [
+        pb.Hypothesis(text="A", score=-0.25, tokens=["A"], token_scores=[-0.25]),
+        pb.Hypothesis(text="A'", score=-0.5, tokens=["A"], token_scores=[-0.25]),
+    ]
+
+
+def test_list_models(stub: pb_grpc.TranslationServiceStub) -> None:
+    (model,) = stub.ListModels(pb.ListModelsRequest()).models
+    pairs = [(pair.source_language_code, pair.target_language_code) for pair in model.language_pairs]
+    assert (model.name, pairs) == ("fake", [("de", "en"), ("en", "de")])
+
+
+def test_violations_are_bad_request_details(stub: pb_grpc.TranslationServiceStub) -> None:
+    error = failure(stub.Translate, request(target_language_code="xx"))
+    status = rpc_status.from_call(error)
+    detail = error_details_pb2.BadRequest()
+    assert status is not None
+    assert status.details[0].Unpack(detail)
+    assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert {violation.field: violation.description for violation in detail.field_violations} == {
+        "contents": "empty; give at least one text",
+        "target_language_code": "'xx' is not one of de, en",
+    }
+    assert error.details() == "; ".join(f"{v.field}: {v.description}" for v in detail.field_violations)
+
+
+def test_what_is_not_implemented_says_so(stub: pb_grpc.TranslationServiceStub) -> None:
+    for call in (
+        lambda: stub.DetectLanguage(pb.DetectLanguageRequest(content="a")),
+        lambda: stub.Explain(pb.ExplainRequest(content="a")),
+        lambda: list(stub.TranslateStream(iter([pb.TranslateStreamRequest(contents=["a"])]))),
+        lambda: stub.Translate(request("a", include_alignment=True)),
+    ):
+        error = failure(call)
+        assert error.code() == grpc.StatusCode.UNIMPLEMENTED
+        assert "not implemented yet" in error.details()
+
+
+def test_a_message_over_the_size_limit(stub: pb_grpc.TranslationServiceStub) -> None:
+    error = failure(stub.Translate, request("a" * 1000))
+    assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_an_error_of_the_model_shows_no_text(
+    stub: pb_grpc.TranslationServiceStub, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = failure(stub.Translate, request("broken"))
+    assert (error.code(), "secret" in error.details()) == (grpc.StatusCode.INTERNAL, False)
+    assert "a request of 1 texts failed" in caplog.text
+    assert stub.Translate(request("a")).translations[0].translated_text == "A"
+
+
+def test_a_full_queue_refuses_at_once(server: Running, stub: pb_grpc.TranslationServiceStub, translator: Slow) -> None:
+    slow = stub.Translate.future(request("slow"))
+    assert translator.entered.wait(timeout=5)
+    waiting = stub.Translate.future(request("x" * 20))
+    wait_until(lambda: characters_waiting(server) == 20)
+    error = failure(stub.Translate, request("y"))
+    assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "the limit is 20; try again later" in error.details()
+    translator.go.set()
+    assert slow.result(timeout=5).translations[0].translated_text == "SLOW"
+    assert waiting.result(timeout=5).translations[0].translated_text == "X" * 20
+
+
+def test_what_nobody_waits_for_is_not_computed(
+    server: Running, stub: pb_grpc.TranslationServiceStub, translator: Slow
+) -> None:
+    slow = stub.Translate.future(request("slow"))
+    assert translator.entered.wait(timeout=5)
+    assert failure(stub.Translate, request("late"), timeout=0.1).code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    cancelled = stub.Translate.future(request("cancelled"))
+    jobs = server.server._scheduler._jobs
+    wait_until(lambda: any(job.texts == ["cancelled"] for job in jobs))
+    cancelled.cancel()
+    wait_until(lambda: all(job.future.done() for job in jobs))
+    translator.go.set()
+    slow.result(timeout=5)
+    assert stub.Translate(request("next")).translations[0].translated_text == "NEXT"
+    assert translator.calls[1:] == [["slow"], ["next"]]
+
+
+def test_calls_that_wait_share_a_batch(server: Running, stub: pb_grpc.TranslationServiceStub, translator: Slow) -> None:
+    slow = stub.Translate.future(request("slow"))  # a call is cancelled when its future is no longer referenced
+    assert translator.entered.wait(timeout=5)
+    with ThreadPoolExecutor(8) as pool:
+        answers = pool.map(lambda i: stub.Translate(request(f"a{i}")).translations[0].translated_text, range(8))
+        wait_until(lambda: characters_waiting(server) == 16)
+        translator.go.set()
+        assert list(answers) == [f"A{i}" for i in range(8)]
+        assert slow.result(timeout=5)
+    assert len(translator.calls) == 3  # the warm-up, the slow one, the eight
+
+
+def test_not_serving_while_loading() -> None:
+    loaded = threading.Event()
+
+    def load() -> FakeTranslator:
+        loaded.wait(timeout=5)
+        return FakeTranslator()
+
+    with running(load, wait=False) as server, grpc.insecure_channel(server.address) as channel:
+        stub = pb_grpc.TranslationServiceStub(channel)
+        assert [health_of(server.address, name) for name in ("", "translation.v1.TranslationService")] == [
+            NOT_SERVING
+        ] * 2
+        for error in (failure(stub.Translate, request("a")), failure(stub.ListModels, pb.ListModelsRequest())):
+            assert (error.code(), error.details()) == (
+                grpc.StatusCode.UNAVAILABLE,
+                "the model is still loading; try again in a moment",
+            )
+        loaded.set()
+        server.loading.result(timeout=5)
+        assert [health_of(server.address, name) for name in ("", "translation.v1.TranslationService")] == [SERVING] * 2
+        assert stub.Translate(request("a")).translations[0].translated_text == "A"
+
+
+def test_drain(translator: Slow) -> None:
+    """Calls in flight are answered, new ones refused, a health watch hears of it and does not hold up the end."""
+    with (
+        running(lambda: translator, drain=False) as server,
+        grpc.insecure_channel(server.address) as channel,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        stub = pb_grpc.TranslationServiceStub(channel)
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == SERVING
+        slow = stub.Translate.future(request("slow"))
+        assert translator.entered.wait(timeout=5)
+        queued = stub.Translate.future(request("queued", "too"))
+        wait_until(lambda: characters_waiting(server) == len("queuedtoo"))
+        begin = time.monotonic()
+        drain = pool.submit(server.drain, 60)
+        assert next(watch).status == NOT_SERVING
+        time.sleep(0.1)
+        assert failure(stub.Translate, request("new"), timeout=1).code() == grpc.StatusCode.UNAVAILABLE
+        translator.go.set()
+        assert slow.result(timeout=5).translations[0].translated_text == "SLOW"
+        assert queued.result(timeout=5).translations[1].translated_text == "TOO"
+        assert drain.result(timeout=5) is True
+        assert time.monotonic() - begin < 5
+        assert isinstance(failure(list, watch), grpc.RpcError)
+
+
+def test_drain_has_an_end(translator: Slow) -> None:
+    with running(lambda: translator, drain=False) as server, grpc.insecure_channel(server.address) as channel:
+        slow = pb_grpc.TranslationServiceStub(channel).Translate.future(request("slow"))
+        assert translator.entered.wait(timeout=5)
+        assert server.drain(0.1) is False
+        assert slow.exception(timeout=5).code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
+def test_a_port_in_use(server: Running) -> None:
+    second = Server(FakeTranslator, ServiceConfig(listen=server.address))  # type: ignore[arg-type]
+    with pytest.raises(ServiceError, match=f"cannot listen on {server.address}: Address already in use"):
+        server.call(second.start())

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from google.rpc import code_pb2
+
+from model.config import SearchConfig
+from protos.translation.v1 import translation_pb2 as pb
+from service.config import ServiceConfig
+from service.scheduler import How
+from service.validation import RefusedError, check_request
+
+CONFIG = ServiceConfig(max_contents=3, max_characters=10)
+
+
+def request(**fields: Any) -> pb.TranslateRequest:
+    usual = {"contents": ["a"], "source_language_code": "en", "target_language_code": "de"}
+    return pb.TranslateRequest(**(usual | fields))
+
+
+def check(message: pb.TranslateRequest) -> How:
+    return check_request(message, ("de", "en"), "base", CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("fields", "search"),
+    [
+        ({}, SearchConfig()),
+        ({"search": {}, "mime_type": "text/plain", "model": "base"}, SearchConfig()),
+        ({"contents": ["", "", "12345678"]}, SearchConfig()),
+        ({"num_hypotheses": 3}, SearchConfig(nbest=3)),
+        (
+            {"search": {"beam_size": 2, "length_penalty": 0.0, "max_length_offset": 0}},
+            SearchConfig(beam_size=2, length_penalty=0.0, max_length_offset=0),
+        ),
+        (
+            {"search": {"sampling": True, "seed": 0, "top_k": 4}, "num_hypotheses": 9},
+            SearchConfig(beam_size=1, sampling=True, top_k=4, nbest=9),
+        ),
+    ],
+)
+def test_accepted(fields: dict[str, Any], search: SearchConfig) -> None:
+    assert check(request(**fields)) == How("en", "de", search)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "description"),
+    [
+        ({"contents": []}, "contents", "empty"),
+        ({"contents": ["a"] * 4}, "contents", "4 texts, the limit is 3; send several requests"),
+        ({"contents": ["ü" * 11]}, "contents", "11 characters, the limit is 10; split the text"),
+        ({"contents": ["a" * 6, "b" * 6]}, "contents", "12 characters, the limit is 10; send several"),
+        ({"source_language_code": ""}, "source_language_code", "detection is not implemented yet.*one of de, en"),
+        ({"source_language_code": "xx"}, "source_language_code", "'xx' is not one of de, en"),
+        ({"target_language_code": ""}, "target_language_code", "empty; give one of de, en"),
+        ({"target_language_code": "<2de>"}, "target_language_code", "'<2de>' is not one of de, en"),
+        ({"target_language_code": "en"}, "target_language_code", "'en' is the source language"),
+        ({"mime_type": "application/pdf"}, "mime_type", "'application/pdf' is not one of text/plain"),
+        ({"formality": 9}, "formality", "9 is not a Formality"),
+        ({"num_hypotheses": 6}, "num_hypotheses", "num_hypotheses = 6 needs a beam_size of at least 6, not 5"),
+        ({"num_hypotheses": -1}, "num_hypotheses", "num_hypotheses = -1 must lie in 1..64"),
+        ({"search": {"beam_size": 0}}, "search.beam_size", "beam_size = 0 must lie in 1..64"),
+        ({"search": {"length_penalty": float("nan")}}, "search.length_penalty", "nan must lie in"),
+        ({"search": {"temperature": 2}}, "search.temperature", "only with sampling"),
+        ({"search": {"sampling": True, "beam_size": 2}}, "search.sampling", "beam_size must be 1"),
+    ],
+)
+def test_one_violation(fields: dict[str, Any], field: str, description: str) -> None:
+    with pytest.raises(RefusedError, match=description) as refused:
+        check(request(**fields))
+    assert refused.value.code == code_pb2.INVALID_ARGUMENT
+    assert [name for name, _ in refused.value.violations] == [field]
+
+
+def test_all_violations_at_once() -> None:
+    with pytest.raises(RefusedError) as refused:
+        check(pb.TranslateRequest(search={"beam_size": 100}))
+    fields = [field for field, _ in refused.value.violations]
+    assert fields == ["contents", "source_language_code", "target_language_code", "search.beam_size"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mime_type": "text/html"},
+        {"include_alignment": True},
+        {"glossary_config": {}},
+        {"glossary_config": {"entries": [{"source_term": "a", "target_term": "b"}]}},
+        {"formality": pb.FORMALITY_FORMAL},
+        {"formality": pb.FORMALITY_INFORMAL},
+    ],
+)
+def test_what_is_not_implemented_is_never_ignored(fields: dict[str, Any]) -> None:
+    with pytest.raises(RefusedError, match=f"{next(iter(fields))}: not implemented yet") as refused:
+        check(request(**fields))
+    assert refused.value.code == code_pb2.UNIMPLEMENTED
+
+
+def test_unknown_model() -> None:
+    with pytest.raises(RefusedError, match="'big' is not loaded; there is 'base'") as refused:
+        check(request(model="big"))
+    assert refused.value.code == code_pb2.NOT_FOUND

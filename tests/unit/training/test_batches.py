@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.vocabulary import BOS, EOS, PAD, Vocabulary
+from training import batches as batches_module
+from training.batches import LENGTHS, Batch, Mixture
+from training.trainer import Trainer
+
+WINDOW = 300
+Pair = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+class FakeCorpus:
+    """Pairs whose text is their number, so that each is different; remembers what was taken."""
+
+    def __init__(self, name: str, size: int, weight: float = 1.0, both_ways: bool = False) -> None:
+        self.name, self.size, self.weight, self.both_ways = name, size, weight, both_ways
+        self.source, self.target = "en", "de"
+        self.taken: list[int] = []
+
+    def __len__(self) -> int:
+        return self.size
+
+    def pair(self, index: int) -> tuple[str, str]:
+        rng = np.random.default_rng(index)
+        words = f"{self.name} {index} " + "the " * int(rng.integers(0, 25))
+        return words, f"{index} {self.name}" + " der" * int(rng.integers(0, 25))
+
+    def take(self, indices: Sequence[int]) -> list[tuple[str, str]]:
+        self.taken += indices
+        return [self.pair(index) for index in indices]
+
+
+@pytest.fixture(autouse=True)
+def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches_module, "WINDOW", WINDOW)
+
+
+def mixture(vocabulary: Vocabulary, corpora: Sequence[FakeCorpus], **choices: Any) -> Mixture:
+    return Mixture(corpora, vocabulary, **({"batch_tokens": 400, "max_tokens": 64, "seed": 3} | choices))
+
+
+def corpora() -> list[FakeCorpus]:
+    return [FakeCorpus("a", 1000, 2.0, both_ways=True), FakeCorpus("b", 100, 1.0)]
+
+
+def pairs(batch: Batch) -> Iterator[Pair]:
+    """The pairs of a batch without padding; rows that only fill the shape are left out."""
+    for source, target in zip(batch.source.tolist(), batch.target.tolist(), strict=True):
+        ids = tuple(tuple(id for id in row if id != PAD) for row in (source, target))
+        if ids[1]:
+            yield ids  # type: ignore[misc]
+
+
+def windows(stream: Mixture, count: int) -> Iterator[list[Batch]]:
+    """The batches of the next windows."""
+    first, window = stream.position.window, []
+    for batch in stream:
+        if stream.position.window - first >= count:
+            break
+        window.append(batch)
+        if stream.position.batch == len(stream._window()[0]):
+            yield window
+            window = []
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(
+        torch.equal(x, y)
+        for x, y in ((a.source, b.source), (a.target, b.target), (a.target_input, b.target_input))
+    )
+
+
+@pytest.mark.parametrize("bpe_dropout", [0.0, 0.2])
+@pytest.mark.parametrize("stop", [1, 13, 57, 150])
+def test_resuming_equals_going_on(vocabulary: Vocabulary, stop: int, bpe_dropout: float) -> None:
+    stream = mixture(vocabulary, corpora(), bpe_dropout=bpe_dropout)
+    iterator = iter(stream)
+    list(islice(iterator, stop))
+    state = stream.state()
+    assert stream.position.window == 0 or stop > 13  # some of the stops lie in later windows
+    wanted = list(islice(iterator, 90))
+    resumed = mixture(vocabulary, corpora(), bpe_dropout=bpe_dropout)
+    resumed.load_state(state)
+    found = list(islice(resumed, 90))
+    assert all(same(a, b) for a, b in zip(found, wanted, strict=True))
+    assert resumed.state() == stream.state()
+
+
+def test_another_seed_gives_other_batches(vocabulary: Vocabulary) -> None:
+    first, second = (next(iter(mixture(vocabulary, corpora(), seed=seed))) for seed in (1, 2))
+    assert not same(first, second)
+
+
+def test_every_pair_once_an_epoch(vocabulary: Vocabulary) -> None:
+    corpus = FakeCorpus("a", 250)
+    stream = mixture(vocabulary, [corpus])
+    for _ in range(5):  # 1,500 pairs: six epochs, whose ends fall into the midst of windows
+        _, drawn = stream._window()
+        stream.position = batches_module.Position(stream.position.window + 1, 0, drawn)
+    epochs = [corpus.taken[i : i + 250] for i in range(0, 1500, 250)]
+    assert all(sorted(epoch) == list(range(250)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 6  # each in another order
+
+
+def test_nothing_is_lost(vocabulary: Vocabulary) -> None:
+    """The pairs of a window's batches are those drawn, less the too long ones, which are counted."""
+    both = corpora()
+    stream = mixture(vocabulary, both, max_tokens=24)
+    for window in windows(stream, 3):
+        stream.too_long.clear()
+        for corpus in both:
+            corpus.taken.clear()
+        stream._window()  # again, to see what it draws
+        wanted: Counter[tuple[str, str]] = Counter()
+        too_long = 0
+        for corpus in both:
+            for index in corpus.taken:
+                if any(len(vocabulary.encode(side)) + extra > 24 for side, extra in zip(corpus.pair(index), (2, 1))):  # noqa: B905
+                    too_long += 1
+                wanted[corpus.pair(index)] += 1
+        found = Counter()
+        for batch in window:
+            for source, target in pairs(batch):
+                texts = vocabulary.decode(source), vocabulary.decode(target)
+                turned = source[0] == vocabulary.tag("en")
+                assert source[-1] == target[-1] == EOS
+                found[texts[::-1] if turned else texts] += 1
+        assert sum(stream.too_long.values()) > 0
+        assert abs(sum(stream.too_long.values()) - too_long) <= 30  # the tag makes either side the longer, once turned
+        assert sum(found.values()) + sum(stream.too_long.values()) == WINDOW
+        assert found <= wanted
+
+
+def test_shares_of_the_mixture(vocabulary: Vocabulary) -> None:
+    both = corpora()
+    turned = total = 0
+    for window in windows(mixture(vocabulary, both), 5):
+        for batch in window:
+            for source, target in pairs(batch):
+                text = vocabulary.decode(source) + " " + vocabulary.decode(target)
+                if " a " in f" {text} ":
+                    total += 1
+                    turned += source[0] == vocabulary.tag("en")
+    assert total == pytest.approx(5 * WINDOW * 2 / 3, rel=0.06)
+    assert turned == pytest.approx(total / 2, rel=0.1)
+
+
+def test_shapes_and_the_budget(vocabulary: Vocabulary) -> None:
+    """Few shapes, full rows, padded tokens of the longer side within the budget."""
+    for window in windows(mixture(vocabulary, corpora(), max_tokens=60), 2):
+        shapes = set()
+        for batch in window:
+            rows, source_length = batch.source.shape
+            target_length = batch.target.shape[1]
+            assert batch.target.shape[0] == rows
+            assert rows * max(source_length, target_length) <= 400
+            assert source_length in LENGTHS and target_length in LENGTHS
+            assert abs(LENGTHS.index(source_length) - LENGTHS.index(target_length)) <= 1
+            assert torch.equal(batch.target_input[:, 1:], batch.target[:, :-1])
+            assert (batch.target_input[:, 0] == BOS).all()
+            assert (batch.source != PAD).any(1).all()  # every row has something to attend to
+            assert batch.tokens == (batch.target != PAD).sum() > 0
+            shapes.add((rows, source_length, target_length))
+        assert len(shapes) == len({shape[1:] for shape in shapes})  # one number of rows for each shape
+        assert len(shapes) <= 3 * len(LENGTHS)
+
+
+def test_a_pair_longer_than_the_budget_is_a_batch_of_its_own(vocabulary: Vocabulary) -> None:
+    batch = next(iter(mixture(vocabulary, [FakeCorpus("a", 10)], batch_tokens=1)))
+    assert batch.source.shape[0] == 1
+
+
+def test_a_new_corpus_starts_at_its_beginning(vocabulary: Vocabulary) -> None:
+    stream = mixture(vocabulary, corpora()[:1])
+    list(islice(stream, 100))
+    extended = mixture(vocabulary, [*corpora()[:1], FakeCorpus("new", 5000)])
+    extended.load_state(stream.state())
+    assert extended.position.drawn.get("new", 0) == 0
+    next(iter(extended))
+    first = extended.corpora[1].taken
+    assert len(first) == len(set(first)) > 0
+
+
+def test_processes_share_the_stream(vocabulary: Vocabulary) -> None:
+    """Two processes take turns: together they have every batch once."""
+    whole = list(islice(mixture(vocabulary, corpora()), 40))
+    shares = []
+    for rank in range(2):
+        process = SimpleNamespace(accelerator=SimpleNamespace(num_processes=2, process_index=rank))
+        shares.append(list(islice(Trainer._share(process, iter(mixture(vocabulary, corpora()))), 20)))
+    woven = [batch for group in zip(*shares, strict=True) for batch in group]
+    assert all(same(a, b) for a, b in zip(woven, whole, strict=True))

@@ -1,0 +1,144 @@
+"""A recipe: everything that one training run is made of, read from a TOML file.
+
+[model], [training], [vocabulary], [cleaning], one [[corpus]] a corpus, one [[validation]] a test set; keys are the
+fields of the dataclasses. Paths are relative to the recipe's folder.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model.config import ModelConfig, SearchConfig, check, from_dict
+from model.errors import UserError
+from training.corpus import CleaningConfig, CorpusConfig
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """The optimisation: how much, how fast, how often to look."""
+
+    max_steps: int = 100_000  # optimiser steps
+    max_hours: float = 1e6  # wall clock of one process, resumed runs count anew
+    batch_tokens: int = 3_000  # padded tokens a batch, the longer side; a process
+    accumulate: int = 1  # batches a step
+    max_tokens: int = 128  # pairs with a longer side are left out, and counted
+    learning_rate: float = 2e-3  # peak, reached after the warm-up, then falls with 1 / sqrt(step)
+    warmup_steps: int = 1_000
+    weight_decay: float = 0.0
+    label_smoothing: float = 0.1
+    bpe_dropout: float = 0.0
+    clip_norm: float = 1.0  # largest norm of the gradient
+    ema_decay: float = 0.999  # moving average of the weights, which is what is validated and kept
+    average_checkpoints: int = 0  # also keep this many raw checkpoints and, at the end, their mean
+    bf16: bool = True
+    seed: int = 1
+    validate_steps: int = 1_000
+    patience: int = 0  # stop after this many validations without a better BLEU; 0 never
+    save_minutes: float = 5.0
+    log_steps: int = 50
+    initial: str = ""  # checkpoint to start from, where the run has no state yet
+    initial_step: int = 0  # where on the schedule such a start stands
+
+    def __post_init__(self) -> None:
+        for name in (
+            "max_steps",
+            "batch_tokens",
+            "accumulate",
+            "max_tokens",
+            "warmup_steps",
+            "validate_steps",
+            "log_steps",
+        ):
+            check(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1")
+        check(0.0 <= self.label_smoothing < 1.0, f"label_smoothing = {self.label_smoothing} must lie in [0, 1)")
+        check(0.0 <= self.bpe_dropout < 1.0, f"bpe_dropout = {self.bpe_dropout} must lie in [0, 1)")
+        check(0.0 <= self.ema_decay < 1.0, f"ema_decay = {self.ema_decay} must lie in [0, 1)")
+        check(self.learning_rate > 0.0, f"learning_rate = {self.learning_rate} must be positive")
+        check(self.clip_norm > 0.0, f"clip_norm = {self.clip_norm} must be positive")
+
+
+@dataclass(frozen=True)
+class VocabularyConfig:
+    """A vocabulary to train, or the path of one to use."""
+
+    size: int = 8_000
+    sentences: int = 1_000_000  # pairs to learn it from, at most
+    path: str = ""
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """A test set that steers the run."""
+
+    test: str  # as for `nmt evaluate --test`
+    source: str
+    target: str
+    limit: int = 500  # the first lines only
+    beam_size: int = 5
+
+    @property
+    def search(self) -> SearchConfig:
+        return SearchConfig(beam_size=self.beam_size)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str
+    root: Path  # relative paths start here
+    corpora: tuple[CorpusConfig, ...]
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
+    cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    validation: tuple[ValidationConfig, ...] = ()
+
+    def resolve(self, path: str) -> str | Path:
+        """A path relative to the recipe; what is no file there stays as it is (the name of a test set)."""
+        found = self.root / path
+        return found if found.exists() else path
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe; ``overrides`` are "section.key=value" with TOML values. UserError names what is wrong."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}") from None
+    for override in overrides:
+        _override(values, override)
+    sections: dict[str, Any] = {"name": path.stem, "root": path.parent}
+    tables: dict[str, type] = {
+        "model": ModelConfig,
+        "training": TrainingConfig,
+        "vocabulary": VocabularyConfig,
+        "cleaning": CleaningConfig,
+    }
+    for table, cls in tables.items():
+        if table in values:
+            sections[table] = from_dict(cls, values.pop(table), f"{path} [{table}]")
+    lists: dict[str, tuple[str, type]] = {
+        "corpus": ("corpora", CorpusConfig),
+        "validation": ("validation", ValidationConfig),
+    }
+    for table, (name, cls) in lists.items():
+        entries = enumerate(values.pop(table, []), 1)
+        sections[name] = tuple(from_dict(cls, entry, f"{path} [[{table}]] {i}") for i, entry in entries)
+    check(bool(sections["corpora"]), f"{path}: no [[corpus]]; name at least one")
+    return from_dict(Recipe, values | sections, str(path))
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, found, value = override.partition("=")
+    section, dot, name = key.partition(".")
+    check(bool(found and dot), f"--set {override}: write section.key=value, for example training.max_steps=1000")
+    try:
+        parsed = tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        parsed = value  # a bare word is a string
+    values.setdefault(section, {})[name] = parsed

@@ -1,0 +1,402 @@
+"""Training from a recipe: one process or many, killed at any moment and resumed exactly.
+
+Everything that a run needs is in its folder:
+  vocabulary.model, recipe.json     what it trains on
+  state.safetensors                 weights, moving average, optimiser and position; replaced atomically
+  best/, last/, averaged/           checkpoints that `nmt translate --checkpoint` takes
+  log.jsonl, tensorboard/, curves.png
+Random draws of a step come from (seed, step, process), so that no generator needs saving.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from model import checkpoint
+from model.errors import UserError
+from model.transformer import EncoderDecoder
+from model.translator import Translator
+from model.vocabulary import Vocabulary
+from training.batches import Batch, Mixture
+from training.corpus import StreamedCorpus, load_corpora
+from training.evaluate import quick_bleu
+from training.loss import smoothed_cross_entropy
+from training.recipe import Recipe
+from training.schedule import learning_rate
+from training.testset import load_test_set
+
+
+class LossModel(nn.Module):
+    """Model and loss in one forward, so that a data-parallel wrapper sees every use of the weights."""
+
+    def __init__(self, model: EncoderDecoder, smoothing: float) -> None:
+        super().__init__()
+        self.model, self.smoothing = model, smoothing
+
+    def forward(self, source: Tensor, target_input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.model(source, target_input)
+        if torch.is_autocast_enabled(hidden.device.type):  # the last norm gives float32
+            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        return smoothed_cross_entropy(hidden, self.model.output.weight, target, self.smoothing)
+
+
+class Trainer:
+    """One training run in the folder ``out``. ``log`` gets one line at a time, from the main process only."""
+
+    def __init__(self, recipe: Recipe, out: Path, resume: bool) -> None:
+        from accelerate import Accelerator  # slow to import
+
+        # oneDNN keeps a kernel for each shape; the default 1,024 are fewer than a run has
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "20000")
+        self.recipe, self.config, self.out = recipe, recipe.training, out
+        self.accelerator = Accelerator(mixed_precision="bf16" if self.config.bf16 else "no")
+        self.main = self.accelerator.is_main_process
+        if (out / "state.safetensors").exists() and not resume:
+            raise UserError(f"{out} holds a run already; add --resume to go on with it, or choose another --out")
+        out.mkdir(parents=True, exist_ok=True)
+        with self.accelerator.main_process_first():  # the others find the cleaned corpora on disk
+            self.corpora, account = load_corpora(recipe.corpora, recipe.cleaning, recipe.root, out / "corpora")
+        self.log(str(account))
+        with self.accelerator.main_process_first():
+            self.vocabulary = self._vocabulary()
+        config = dataclasses.replace(recipe.model, vocab_size=len(self.vocabulary))
+        torch.manual_seed(self.config.seed)
+        self.model = EncoderDecoder(config)
+        self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
+        self.mixture = Mixture(
+            self.corpora,
+            self.vocabulary,
+            self.config.batch_tokens,
+            self.config.max_tokens,
+            self.config.seed,
+            self.config.bpe_dropout,
+        )
+        self.step, self.warm_from, self.tokens, self.best, self.stale = 0, 0, 0, -1.0, 0
+        self.snapshots: list[str] = []
+        self.stop = False
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=0.0,
+            betas=(0.9, 0.98),
+            eps=1e-9,
+            weight_decay=self.config.weight_decay,
+            fused=True,
+        )
+        if (out / "state.safetensors").exists():
+            self._load_state()
+        elif self.config.initial:
+            self._warm_start(self.config.initial)
+        self.loss_model, self.optimizer = self.accelerator.prepare(
+            LossModel(self.model, self.config.label_smoothing), self.optimizer
+        )
+        self.tests = [load_test_set(str(recipe.resolve(v.test)), v.source, v.target) for v in recipe.validation]
+        self.writer = self._writer()
+
+    def log(self, line: str) -> None:
+        if self.main:
+            print(line, file=sys.stderr, flush=True)
+
+    def run(self) -> Path:
+        """Train until a limit of the recipe, early stopping or SIGTERM; returns the best checkpoint's folder."""
+        from tqdm import tqdm
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask_to_stop)
+        self.log(self._where())
+        started = saved = shown = time.monotonic()
+        first, window, losses, seen = self.step, time.monotonic(), 0.0, 0
+        batches = self._share(iter(self.mixture))
+        bar = tqdm(
+            total=self.config.max_steps,
+            initial=self.step,
+            unit="step",
+            disable=not self.main or not sys.stderr.isatty(),
+        )
+        while self.step < self.config.max_steps and not self.stop:
+            loss, tokens = self._update([next(batches) for _ in range(self.config.accumulate)])
+            losses, seen = losses + loss, seen + tokens
+            bar.update()
+            now = time.monotonic()
+            if self.step % self.config.log_steps == 0:
+                speed = seen / (now - window)
+                left = (self.config.max_steps - self.step) * (now - started) / max(1, self.step - first)
+                bar.set_postfix_str(f"loss {losses / seen:.3f}, {speed:,.0f} tokens/s")
+                self._record({"loss": losses / seen, "tokens_per_second": speed, "rate": self._rate()})
+                if bar.disable and now - shown > 60:
+                    self.log(
+                        f"{self._where()}, loss {losses / seen:.3f}, {speed:,.0f} tokens/s, {left / 3600:.1f} h left"
+                    )
+                    shown = now
+                window, losses, seen = now, 0.0, 0
+            if self.step % self.config.validate_steps == 0:
+                self._validate()
+                window = saved = time.monotonic()
+            elif now - saved > self.config.save_minutes * 60:
+                self._save_state()
+                saved = time.monotonic()
+            self.stop = self._agree(self.stop or (now - started) / 3600 > self.config.max_hours)
+        bar.close()
+        self._save_state()
+        if self.main:
+            self._finish()
+        self.log(f"stopped: {self._where()}; best BLEU {self.best:.2f} in {self.out / 'best'}")
+        self.accelerator.end_training()
+        return self.out / "best"
+
+    # One update ------------------------------------------------------------------------------------------------
+
+    def _share(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Each process takes every n-th batch of the same stream."""
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        while True:
+            group = [next(batches) for _ in range(world)]
+            yield group[rank]
+
+    def _update(self, batches: list[Batch]) -> tuple[float, int]:
+        """One optimiser step over batches of all processes; returns the summed NLL and the number of tokens."""
+        device = self.accelerator.device
+        self.step += 1
+        torch.manual_seed(hash((self.config.seed, self.step, self.accelerator.process_index)) % 2**63)
+        self.loss_model.train()
+        count = torch.tensor([float(sum(batch.tokens for batch in batches)), 0.0], device=device)
+        total = self.accelerator.reduce(count, "sum")[0]
+        for i, batch in enumerate(batches):
+            tensors = [t.to(device, non_blocking=True) for t in (batch.source, batch.target_input, batch.target)]
+            # Gradients travel between processes once, with the last batch
+            last = i + 1 == len(batches)
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.loss_model):
+                loss, nll = self.loss_model(*tensors)
+                self.accelerator.backward(loss * self.accelerator.num_processes / total)
+            count[1] += nll
+        self.accelerator.clip_grad_norm_(self.loss_model.parameters(), self.config.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._move_average()
+        totals = self.accelerator.reduce(count, "sum")
+        self.tokens += int(totals[0])
+        return float(totals[1]), int(totals[0])
+
+    def _rate(self) -> float:
+        return learning_rate(self.step, self.config.learning_rate, self.config.warmup_steps, self.warm_from)
+
+    @torch.no_grad()
+    def _move_average(self) -> None:
+        """Exponential moving average of the weights; starts fast, so that the random start is soon forgotten."""
+        keep = min(self.config.ema_decay, (1 + self.step - self.warm_from) / (10 + self.step - self.warm_from))
+        averages, weights = [], []
+        for name, weight in self.model.state_dict().items():
+            averages.append(self.average[name])
+            weights.append(weight)
+        torch._foreach_lerp_(averages, weights, 1.0 - keep)
+
+    # Validation and saving ------------------------------------------------------------------------------------
+
+    def _averaged_model(self) -> EncoderDecoder:
+        model = EncoderDecoder(self.model.config)
+        model.load_state_dict(self.average)
+        return model.to(self.accelerator.device).eval()
+
+    def _validate(self) -> None:
+        """sacreBLEU of real search output with the averaged weights; keeps the best, counts towards early stopping."""
+        if self.main:
+            began = time.monotonic()
+            translator = Translator(self._averaged_model(), self.vocabulary, self.out.name)
+            scores = {}
+            for validation, test in zip(self.recipe.validation, self.tests, strict=True):
+                sources, references = test.sources[: validation.limit], test.references[: validation.limit]
+                found = translator.translate(sources, validation.source, validation.target, validation.search)
+                scores[f"{test.name}.{validation.source}-{validation.target}"] = quick_bleu(
+                    [t.text for t in found], references
+                )
+            mean = sum(scores.values()) / max(1, len(scores))
+            self._record({f"bleu/{name}": score for name, score in scores.items()} | {"bleu": mean})
+            listed = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
+            self.log(f"{self._where()}: BLEU {listed} ({time.monotonic() - began:.0f} s)")
+            better = mean > self.best
+            self.stale = 0 if better else self.stale + 1
+            self.best = max(self.best, mean)
+            if better or not scores:
+                self._save_checkpoint("best", self.average)
+            if self.config.average_checkpoints:
+                self._snapshot()
+            self.stop = self.stop or bool(self.config.patience and self.stale >= self.config.patience)
+        self.accelerator.wait_for_everyone()
+        self._save_state()
+
+    def _save_checkpoint(self, name: str, weights: dict[str, Tensor]) -> None:
+        card = f"# {self.recipe.name}\n\nTrained by `nmt train`: step {self.step}, {self.tokens:,} target tokens.\n"
+        checkpoint.save(self.out / name, self.model.config, weights, self.vocabulary, card)
+
+    def _snapshot(self) -> None:
+        """Keep the last few raw weights; their mean is the averaged checkpoint of Vaswani et al. 2017, 6.1."""
+        self._save_checkpoint(f"snapshot-{self.step}", self.model.state_dict())
+        self.snapshots.append(f"snapshot-{self.step}")
+        while len(self.snapshots) > self.config.average_checkpoints:
+            shutil.rmtree(self.out / self.snapshots.pop(0), ignore_errors=True)
+
+    def _finish(self) -> None:
+        self._save_checkpoint("last", self.average)
+        if not (self.out / "best").exists():
+            self._save_checkpoint("best", self.average)
+        if self.snapshots:
+            self._save_checkpoint("averaged", average_weights([self.out / name for name in self.snapshots]))
+        from training.curves import draw_curves
+
+        draw_curves(self.out / "log.jsonl", self.out / "curves.png")
+
+    def _save_state(self) -> None:
+        if not self.main:
+            return
+        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.items()}
+        for i, parameter in enumerate(self.model.parameters()):
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer.{i}.{key}"] = value
+        progress = {
+            "step": self.step,
+            "warm_from": self.warm_from,
+            "tokens": self.tokens,
+            "best": self.best,
+            "stale": self.stale,
+            "snapshots": self.snapshots,
+            "position": self.mixture.state(),
+        }
+        content = safetensors.torch.save(
+            {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, {"progress": json.dumps(progress)}
+        )
+        write_atomically(self.out / "state.safetensors", content)
+
+    def _load_state(self) -> None:
+        path = self.out / "state.safetensors"
+        try:
+            with safetensors.safe_open(path, "pt") as file:
+                progress = json.loads(file.metadata()["progress"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+        except (safetensors.SafetensorError, RuntimeError, KeyError, ValueError) as error:
+            raise UserError(
+                f"cannot resume from {path}: {' '.join(str(error).split())[:200]}; remove it to start again from best/"
+            ) from None
+        self.average = {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}
+        for i, parameter in enumerate(self.model.parameters()):
+            prefix = f"optimizer.{i}."
+            self.optimizer.state[parameter] = {
+                k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
+            }
+        self.mixture.load_state(progress.pop("position"))
+        for name, value in progress.items():
+            setattr(self, name, value)
+
+    def _warm_start(self, path: str) -> None:
+        """Only weights are left of an earlier run: take them and warm the optimiser up again."""
+        loaded = checkpoint.load(self.recipe.resolve(path))
+        if loaded.vocabulary.model != self.vocabulary.model:
+            raise UserError(f"{path} has another vocabulary than this run; set vocabulary.path to its vocabulary.model")
+        try:
+            self.model.load_state_dict(loaded.weights)
+        except RuntimeError as error:
+            raise UserError(f"{path} has another architecture: {' '.join(str(error).split())[:200]}") from None
+        self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
+        self.step = self.warm_from = self.config.initial_step
+        self.log(f"weights from {path}")
+
+    def _vocabulary(self) -> Vocabulary:
+        path = self.out / "vocabulary.model"
+        if path.exists():
+            return Vocabulary.load(path)
+        if self.recipe.vocabulary.path:
+            vocabulary = Vocabulary.load(self.recipe.resolve(self.recipe.vocabulary.path))
+        else:
+            languages = sorted({code for corpus in self.recipe.corpora for code in (corpus.source, corpus.target)})
+            self.log(f"training a vocabulary of {self.recipe.vocabulary.size} pieces for {', '.join(languages)}")
+            vocabulary = Vocabulary.train(self._vocabulary_lines(), self.recipe.vocabulary.size, languages)
+        write_atomically(path, vocabulary.model)
+        return vocabulary
+
+    def _vocabulary_lines(self) -> Iterator[str]:
+        """Both sides of a sample, each corpus in proportion to its weight but no pair twice."""
+        total = sum(corpus.weight for corpus in self.corpora)
+        for corpus in self.corpora:
+            count = int(self.recipe.vocabulary.sentences * corpus.weight / total)
+            if isinstance(corpus, StreamedCorpus):
+                for pair in itertools.islice(corpus.iterate(), count):
+                    yield from pair
+                continue
+            count = min(len(corpus), count)
+            for i in range(0, count, 1000):
+                for pair in corpus.take([j * len(corpus) // count for j in range(i, min(i + 1000, count))]):
+                    yield from pair
+
+    # Small things ---------------------------------------------------------------------------------------------
+
+    def _ask_to_stop(self, number: int, frame: Any) -> None:
+        self.log("stopping after this step ...")
+        self.stop = True
+
+    def _agree(self, stop: bool) -> bool:
+        """All processes leave the loop together."""
+        if self.accelerator.num_processes == 1:
+            return stop
+        flag = torch.tensor([float(stop)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, "sum")[0] > 0)
+
+    def _where(self) -> str:
+        return f"step {self.step:,}, {self.tokens / 1e6:.2f} M target tokens"
+
+    def _writer(self) -> Any:
+        if not self.main:
+            return None
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.out / "tensorboard"))
+
+    def _record(self, values: dict[str, float]) -> None:
+        if not self.main:
+            return
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, self.step)
+        line = {"step": self.step, "tokens": self.tokens, "time": round(time.time(), 1)} | values
+        with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def average_weights(directories: list[Path]) -> dict[str, Tensor]:
+    """The mean of the weights of several checkpoints."""
+    loaded = [checkpoint.load(directory).weights for directory in directories]
+    return {name: torch.stack([weights[name] for weights in loaded]).mean(0) for name in loaded[0]}
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """The file holds the old content or the new one, whatever happens in between."""
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        with fresh.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def train(recipe: Recipe, out: Path, resume: bool = False) -> Path:
+    """Run a recipe in the folder ``out``; returns the folder of the best checkpoint. UserError for bad input."""
+    return Trainer(recipe, out, resume).run()
