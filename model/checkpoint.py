@@ -39,6 +39,7 @@ class Checkpoint:
     vocabulary: Vocabulary
     name: str
     hash: str
+    card: str
 
     def model(self) -> EncoderDecoder:
         """The model in evaluation mode. CheckpointError where weights and configuration do not fit."""
@@ -127,7 +128,8 @@ def load(directory: str | Path) -> Checkpoint:
         raise CheckpointError(f"checkpoint {directory}: it lacks {error}; restore it from a copy") from None
     except (safetensors.SafetensorError, UserError) as error:
         raise CheckpointError(f"checkpoint {directory}: {error}") from None
-    return Checkpoint(model_config, weights, vocabulary, directory.name, hashes[WEIGHTS])
+    card = files[CARD].decode(errors="replace")
+    return Checkpoint(model_config, weights, vocabulary, directory.name, hashes[WEIGHTS], card)
 
 
 def _read(directory: Path, name: str) -> bytes:

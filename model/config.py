@@ -92,8 +92,8 @@ class SearchConfig:
     beam_size: int = 5  # live hypotheses a sentence; 1 is greedy search
     nbest: int = 1  # hypotheses returned a sentence, at most beam_size (or any number when sampling)
     length_penalty: float = 1.0  # score = log-probability / length ** length_penalty
-    max_length_ratio: float = 2.0  # a hypothesis ends after ratio * source pieces + max_length_offset pieces
-    max_length_offset: int = 16
+    max_length_ratio: float = 1.5  # a hypothesis ends after ratio * source pieces + max_length_offset pieces
+    max_length_offset: int = 10
     sampling: bool = False  # draw tokens instead of maximising
     temperature: float = 1.0  # sampling only: below 1 sharpens, above 1 flattens
     top_k: int = 0  # sampling only: draw from the k likeliest tokens; 0 draws from all

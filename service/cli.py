@@ -181,19 +181,26 @@ def evaluate(
         translator.check_languages(source, target)  # before the first one spends minutes
     # No total: repeated sentences are translated once, long ones in parts
     with tqdm(unit=" sentences", disable=None) as bar:
-        result = run(translators, test_set, config, [name.strip() for name in metrics.split(",")], output, bar.update)
+        names = [name.strip() for name in metrics.split(",")]
+        result = run(translators, test_set, config, names, output, lambda count: bar.update(count))
     click.echo(json.dumps(result.as_dict(), ensure_ascii=False) if as_json else result.table())
 
 
-@main.command(short_help="Convert a checkpoint for another engine.")
+@main.command(short_help="Convert a checkpoint.")
 @click.argument("output", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--to", "engine", type=click.Choice(["ctranslate2"]), required=True)
+@click.option("--to", "form", type=click.Choice(["ctranslate2", "float16"]), required=True)
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="DIR", help="Instead of the shipped one.")
-def export(output: Path, engine: str, checkpoint: Path | None) -> None:
-    """Write a checkpoint as a CTranslate2 model into the new folder DIR."""
+@click.option("--card", type=click.Path(path_type=Path), metavar="FILE", help="float16: another model card.")
+def export(output: Path, form: str, checkpoint: Path | None, card: Path | None) -> None:
+    """Write a checkpoint into the folder DIR: as a CTranslate2 model, or as a checkpoint of half the size."""
     from model.checkpoint import PRETRAINED
-    from training.export import to_ctranslate2
+    from training.export import to_ctranslate2, to_half_precision
 
+    if form == "float16":
+        to_half_precision(checkpoint or PRETRAINED, output, card)
+        return
+    if card:
+        raise UserError("--card goes with --to float16; a CTranslate2 model has no card")
     to_ctranslate2(checkpoint or PRETRAINED, output)
 
 

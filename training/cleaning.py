@@ -1,7 +1,9 @@
 """What is wrong with a sentence pair: one reason, or none. Thresholds were chosen by reading what they drop.
 
-On 270,000 human-translated pairs the language check drops about one in 10,000 (half of them rightly); of sides
-that are in another language altogether and long enough to be judged it finds three quarters or more.
+The language check drops 55 of 1.36 million human-translated English-German pairs, about a third of them rightly (the
+rest are lists of identifiers, quoted titles). Of sides put in the wrong language on purpose, among those long enough
+to be judged, it finds 57 to 95 % of technical text and 24 to 85 % of short everyday sentences at odds of 50, and
+75 to 97 % and 51 to 94 % at the 20 used here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Export to other engines: the same weights as a CTranslate2 model.
+"""Export: the same weights as a CTranslate2 model, or as a checkpoint of half the size.
 
 CTranslate2 reads the same pieces: source tokens are ``<2de>`` pieces ``</s>``, the decoder starts from ``<s>``.
 It does not know which control symbols a translation must never hold (pass ``suppress_sequences``, if it matters)
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import nn
 
 from model import checkpoint
@@ -52,6 +53,17 @@ def to_ctranslate2(checkpoint_dir: str | Path, output_dir: str | Path) -> Path:
     return output
 
 
+def to_half_precision(checkpoint_dir: str | Path, output_dir: str | Path, card: Path | None = None) -> Path:
+    """Write the checkpoint in float16, half the size, with the model card ``card`` or the one it has.
+
+    Returns ``output_dir``, which is replaced where it exists. Raises CheckpointError, and OSError for the card.
+    """
+    loaded = checkpoint.load(checkpoint_dir)
+    text = card.read_text(encoding="utf-8") if card else loaded.card
+    checkpoint.save(output_dir, loaded.config, loaded.weights, loaded.vocabulary, text, torch.float16)
+    return Path(output_dir)
+
+
 def _specification(model: EncoderDecoder, pieces: list[str]) -> transformer_spec.TransformerSpec:
     from ctranslate2.specs import transformer_spec
 
@@ -61,12 +73,12 @@ def _specification(model: EncoderDecoder, pieces: list[str]) -> transformer_spec
     _embedding(encoder, encoder.embeddings[0], model.source_embedding)
     _embedding(decoder, decoder.embeddings, model.target_embedding)
     for spec, encoder_layer in zip(encoder.layer, model.encoder_layers, strict=True):
-        _encoder_layer(spec, encoder_layer)
+        _encoder_layer(spec, cast(EncoderLayer, encoder_layer))
     for spec, decoder_layer in zip(decoder.layer, model.decoder_layers, strict=True):
-        _decoder_layer(spec, decoder_layer)
+        _decoder_layer(spec, cast(DecoderLayer, decoder_layer))
     if config.norm_position == "pre":
-        _norm(encoder.layer_norm, model.encoder_norm)
-        _norm(decoder.layer_norm, model.decoder_norm)
+        _norm(encoder.layer_norm, cast(nn.LayerNorm, model.encoder_norm))
+        _norm(decoder.layer_norm, cast(nn.LayerNorm, model.decoder_norm))
     _linear(decoder.projection, model.output)
 
     specification = transformer_spec.TransformerSpec(encoder, decoder)

@@ -59,9 +59,7 @@ def beam(
         for ids, total in live:
             scores = next_log_probabilities(model, source, ids)
             candidates += [
-                ([*ids, token], total + float(scores[token]))
-                for token in range(len(scores))
-                if token not in FORBIDDEN
+                ([*ids, token], total + float(scores[token])) for token in range(len(scores)) if token not in FORBIDDEN
             ]
         candidates.sort(key=lambda candidate: -candidate[1])
         live = []

@@ -7,7 +7,8 @@ from model.dropout import POOL_SIZE, Dropout
 
 
 @pytest.mark.parametrize(
-    ("p", "size"), [(0.1, 100_000), (0.9, 100_000), (0.1, POOL_SIZE // 2 + 1)]  # the last is too large for the pool
+    ("p", "size"),
+    [(0.1, 100_000), (0.9, 100_000), (0.1, POOL_SIZE // 2 + 1)],  # the last is too large for the pool
 )
 def test_keeps_the_right_share_and_scales_it(p: float, size: int) -> None:
     torch.manual_seed(0)

@@ -244,9 +244,7 @@ def test_sampling_follows_the_models_distribution(temperature: float, top_k: int
     model, sentence = build(8, 5, sharpness=0.5), source(0, 5, 8)
     counts: Counter[tuple[int, ...]] = Counter()
     for seed in range(50):
-        config = exactly(
-            2, beam_size=1, nbest=64, sampling=True, seed=seed, temperature=temperature, top_k=top_k
-        )
+        config = exactly(2, beam_size=1, nbest=64, sampling=True, seed=seed, temperature=temperature, top_k=top_k)
         counts.update(ids(search(model, [sentence], config)[0]))
 
     def distribution(prefix: list[int]) -> torch.Tensor:

@@ -1,0 +1,143 @@
+"""CTranslate2, an independent engine, with the same weights: the same tokens and the same scores."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import sentences
+
+from model import checkpoint
+from model.config import ModelConfig, SearchConfig
+from model.errors import CheckpointError, UserError
+from model.search import SearchPool, SearchResult
+from model.transformer import EncoderDecoder
+from model.vocabulary import EOS, Vocabulary
+from training.export import to_ctranslate2
+
+ctranslate2 = pytest.importorskip("ctranslate2")
+
+VARIANTS = [
+    {"positions": "sinusoidal", "norm_position": "pre", "activation": "relu", "tie_embeddings": False},
+    {"positions": "sinusoidal", "norm_position": "post", "activation": "gelu", "tie_embeddings": True},
+    {"positions": "learned", "norm_position": "pre", "activation": "gelu", "tie_embeddings": False},
+    {"positions": "learned", "norm_position": "post", "activation": "swiglu", "tie_embeddings": True},
+    {"positions": "rotary", "norm_position": "pre", "activation": "relu", "tie_embeddings": True},
+    {"positions": "rotary", "norm_position": "pre", "activation": "swiglu", "tie_embeddings": False},
+    {"positions": "rotary", "norm_position": "post", "activation": "gelu", "tie_embeddings": False},
+]
+LONGEST = 12
+
+
+@pytest.fixture(scope="module", params=VARIANTS, ids=lambda v: f"{v['positions']}-{v['norm_position']}")
+def engines(
+    request: pytest.FixtureRequest, vocabulary: Vocabulary, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[EncoderDecoder, Any]:
+    """Our model, with random weights that make clear choices, and CTranslate2's."""
+    torch.manual_seed(3)
+    config = ModelConfig(
+        vocab_size=len(vocabulary),
+        d_model=32,
+        num_heads=2,
+        d_ff=64,
+        encoder_layers=2,
+        decoder_layers=2,
+        max_length=64,
+        **request.param,
+    )
+    model = EncoderDecoder(config).eval().requires_grad_(False)
+    for name, parameter in model.named_parameters():
+        if "bias" in name or "norm" in name:
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+        elif "tokens" not in name and name != "output.weight":
+            parameter.mul_(1.5)
+    model.output.weight.mul_(3.0)
+    directory = tmp_path_factory.mktemp("export")
+    checkpoint.save(directory / "ours", config, model.state_dict(), vocabulary, "")
+    to_ctranslate2(directory / "ours", directory / "theirs")
+    return model, ctranslate2.Translator(str(directory / "theirs"), compute_type="float32", intra_threads=1)
+
+
+def pieces(vocabulary: Vocabulary, ids: list[int]) -> list[str]:
+    return [vocabulary.piece(id) for id in ids]
+
+
+def test_scores_of_given_targets(engines: tuple[EncoderDecoder, Any], vocabulary: Vocabulary) -> None:
+    model, engine = engines
+    sources = [vocabulary.source_ids(text, "de") for text in sentences(6, 5)]
+    targets = [vocabulary.target_ids(text) for text in sentences(6, 6)]
+    found = engine.score_batch(
+        [pieces(vocabulary, ids) for ids in sources], [pieces(vocabulary, ids[:-1]) for ids in targets]
+    )
+    for source, target, result in zip(sources, targets, found, strict=True):
+        ours = model.score(torch.tensor([source]), torch.tensor([target]))[0]
+        assert result.log_probs == pytest.approx(ours.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize(("beam_size", "penalty"), [(1, 0.0), (4, 0.0), (4, 1.0)])
+def test_search(engines: tuple[EncoderDecoder, Any], vocabulary: Vocabulary, beam_size: int, penalty: float) -> None:
+    """The best hypothesis of both; endless patience, since CTranslate2 stops by another rule.
+
+    Nothing is forbidden here: CTranslate2 takes a ban into its probabilities, we leave them as the model's.
+    """
+    model, engine = engines
+    sources = [vocabulary.source_ids(text, "de") for text in sentences(8, 5)]
+    config = SearchConfig(beam_size=beam_size, length_penalty=penalty, max_length_ratio=0.01, max_length_offset=LONGEST)
+    pool = SearchPool(model, config, forbidden=())
+    tickets = pool.add(sources)
+    ours: dict[int, list[SearchResult]] = {}
+    while len(pool):
+        ours |= dict(pool.step())
+    theirs = engine.translate_batch(
+        [pieces(vocabulary, ids) for ids in sources],
+        beam_size=beam_size,
+        patience=1 if beam_size == 1 else 100,
+        length_penalty=penalty,
+        max_decoding_length=LONGEST,
+        min_decoding_length=0,
+        return_scores=True,
+    )
+    for ticket, result in zip(tickets, theirs, strict=True):
+        best = ours[ticket][0]
+        assert pieces(vocabulary, list(best.ids)) == result.hypotheses[0]
+        # CTranslate2 sums the scores of a greedy search without its length penalty
+        assert result.scores[0] == pytest.approx(best.score, abs=1e-3)
+
+
+def test_the_vocabulary_lies_beside_the_model(checkpoint_directory: Path, tmp_path: Path) -> None:
+    output = to_ctranslate2(checkpoint_directory, tmp_path / "new" / "export")
+    assert output == tmp_path / "new" / "export"
+    vocabulary = Vocabulary.load(output / "vocabulary.model")
+    assert vocabulary.model == checkpoint.load(checkpoint_directory).vocabulary.model
+    engine = ctranslate2.Translator(str(output), intra_threads=1)
+    source = [vocabulary.piece(id) for id in vocabulary.source_ids("wo ist die Katze?", "en")]
+    (result,) = engine.translate_batch([source], max_decoding_length=5)
+    assert EOS not in map(vocabulary.id, result.hypotheses[0])
+
+
+def test_bad_input_is_one_clear_line(
+    checkpoint_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match="exists already"):
+        to_ctranslate2(checkpoint_directory, tmp_path)
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        to_ctranslate2(tmp_path / "nothing", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setitem(sys.modules, "ctranslate2", None)
+    with pytest.raises(UserError, match="pip install ctranslate2"):
+        to_ctranslate2(checkpoint_directory, tmp_path / "out")
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    checkpoint_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        to_ctranslate2(checkpoint_directory, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
