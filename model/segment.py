@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from unicodedata import category
+from unicodedata import normalize as unicode_normalize
 
 import sentencex
 
@@ -51,6 +52,12 @@ _ABBREVIATION = {
 }
 _ORDINAL_END = re.compile(r"(?:^|[\s(/–-])\d{1,3}\.\s*$")
 _QUOTED_END = re.compile(r"""(?:[.!?…,]["'”’“‘»«›‹)\]]|["'”’“‘»«›‹)\]][.!?…])\s*$""")
+
+
+# Soft hyphen, zero-width space, word joiner and byte order mark go; Windows-1252 taken for Latin-1 is put right (as in
+# HTML): "\x84" is a quotation mark.
+_REPAIRS: dict[int, str | None] = dict.fromkeys((0xAD, 0x200B, 0x2060, 0xFEFF))
+_REPAIRS |= {code: bytes([code]).decode("cp1252", "ignore") or chr(code) for code in range(0x80, 0xA0)}
 
 
 @dataclass(frozen=True)
@@ -221,3 +228,12 @@ def _best_cut(text: str, low: int, target: int, high: int) -> int:
 def _is_joined(left: str, right: str) -> bool:
     """Whether a cut between the two would part a base from its marks. (A parted emoji is verbatim: it joins again.)"""
     return "\u200d" in (left, right) or category(right).startswith("M")
+
+
+def normalise(text: str) -> str:
+    """What the model reads of a sentence, in training and in use: NFC, invisible characters removed, every run of
+    white space one space, none at the ends. Idempotent.
+    """
+    if not text.isascii():
+        text = unicode_normalize("NFC", text.translate(_REPAIRS))
+    return " ".join(text.split())

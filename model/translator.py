@@ -83,7 +83,7 @@ class Translator:
         source: str,
         target: str,
         search: SearchConfig = SearchConfig(),
-        progress: Callable[[int], None] | None = None,
+        progress: Callable[[int], object] | None = None,
     ) -> list[Translation]:
         """Translate texts of any length; paragraphs, blank lines and white space stay as they are.
 
@@ -92,9 +92,10 @@ class Translator:
         """
         self.check_languages(source, target)
         limit = min(SENTENCE_PIECES, self.config.max_length - 2)
-        documents = [segment.split(text, source, lambda s: len(self.vocabulary.encode(s)), limit) for text in texts]
+        documents = [segment.split(text, source, self._pieces, limit) for text in texts]
         wanted = {part.text: part for document in documents for part in document if part.translate}
-        found = self._search([self.vocabulary.source_ids(text, target) for text in wanted], search, progress)
+        sources = [self.vocabulary.source_ids(segment.normalise(text), target) for text in wanted]
+        found = self._search(sources, search, progress)
         results = dict(zip(wanted, found, strict=True))
         return [self._assemble(document, results, search) for document in documents]
 
@@ -106,8 +107,11 @@ class Translator:
                 f"source and target language are both '{source}'; choose two of {', '.join(self.languages)}"
             )
 
+    def _pieces(self, text: str) -> int:
+        return len(self.vocabulary.encode(segment.normalise(text)))
+
     def _search(
-        self, sources: list[list[int]], config: SearchConfig, progress: Callable[[int], None] | None
+        self, sources: list[list[int]], config: SearchConfig, progress: Callable[[int], object] | None
     ) -> list[list[SearchResult]]:
         """Feed the pool from a queue sorted by length, longest first, so that neighbours are padded little."""
         pool = SearchPool(self.model, config, self.vocabulary.unwritable)

@@ -182,7 +182,7 @@ def evaluate(
     # No total: repeated sentences are translated once, long ones in parts
     with tqdm(unit=" sentences", disable=None) as bar:
         names = [name.strip() for name in metrics.split(",")]
-        result = run(translators, test_set, config, names, output, lambda count: bar.update(count))
+        result = run(translators, test_set, config, names, output, bar.update)
     click.echo(json.dumps(result.as_dict(), ensure_ascii=False) if as_json else result.table())
 
 

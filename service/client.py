@@ -53,7 +53,7 @@ class Client:
         source: str,
         target: str,
         search: SearchConfig | None = None,
-        progress: Callable[[int], None] | None = None,
+        progress: Callable[[int], object] | None = None,
     ) -> list[pb.Translation]:
         """Translate any number of texts, in as many requests as it takes; one translation each, in order.
 

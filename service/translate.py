@@ -32,7 +32,7 @@ class TranslatesTexts(Protocol):
         source: str,
         target: str,
         search: SearchConfig,
-        progress: Callable[[int], None] | None,
+        progress: Callable[[int], object] | None,
     ) -> Sequence[Any]: ...
 
 
@@ -73,7 +73,7 @@ class FileTranslation:
             )
             bar.update(before + len(window) - bar.n)
 
-    def _window(self, texts: list[str], progress: Callable[[int], None] | None = None) -> Sequence[Any]:
+    def _window(self, texts: list[str], progress: Callable[[int], object] | None = None) -> Sequence[Any]:
         return self.translator.translate(texts, self.source, self.target, self.search, progress)
 
 

@@ -26,8 +26,9 @@ from tqdm import tqdm
 
 from model.config import check
 from model.errors import UserError
+from model.segment import normalise
 from training.account import Account, CorpusAccount
-from training.cleaning import CLEANING_VERSION, Cleaner, CleaningConfig, normalise
+from training.cleaning import CLEANING_VERSION, Cleaner, CleaningConfig
 from training.readers import HUB, SUFFIXES, Record, local_files, read
 
 CHUNK = 4096  # pairs written at a time

@@ -52,7 +52,7 @@ class System(Protocol):
         source: str,
         target: str,
         search: SearchConfig = ...,
-        progress: Callable[[int], None] | None = ...,
+        progress: Callable[[int], object] | None = ...,
     ) -> list[Translation]: ...
 
 
@@ -152,7 +152,7 @@ def evaluate(
     search: SearchConfig = SearchConfig(),
     metrics: Sequence[str] = METRICS,
     output: str | Path | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], object] | None = None,
 ) -> Evaluation:
     """Translate the test set with every system, score it, and test each system against the first.
 

@@ -20,7 +20,7 @@ Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class FakeCorpus:
-    """Pairs whose text is their number, so that each is different; remembers what was taken."""
+    """Pairs of many lengths, most with their number in the text; remembers what was taken."""
 
     def __init__(self, name: str, size: int, weight: float = 1.0, both_ways: bool = False) -> None:
         self.name, self.size, self.weight, self.both_ways = name, size, weight, both_ways
@@ -31,6 +31,8 @@ class FakeCorpus:
         return self.size
 
     def pair(self, index: int) -> tuple[str, str]:
+        if index % 9 == 0:  # short enough for the smallest bucket
+            return self.name, self.name
         rng = np.random.default_rng(index)
         words = f"{self.name} {index} " + "the " * int(rng.integers(0, 12))
         return words, f"{index} {self.name}" + " der" * int(rng.integers(0, 12))
