@@ -216,3 +216,12 @@ def test_a_full_disk_keeps_the_last_state(language: Path, tmp_path: Path, monkey
         train(load_recipe(recipe, ["training.max_steps=4"]), tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "state.safetensors").read_bytes() == before
     assert not list((tmp_path / "run").glob(".*new"))
+
+
+def test_a_streamed_corpus_trains_and_resumes(language: Path, tmp_path: Path) -> None:
+    recipe = recipe_file(language, "streamed", steps=6)
+    recipe.write_text(recipe.read_text().replace('path = "train.tsv"', 'path = "train.tsv"\nstreaming = true'))
+    train(load_recipe(recipe), tmp_path / "whole")
+    train(load_recipe(recipe, ["training.max_steps=3"]), tmp_path / "halves")
+    train(load_recipe(recipe), tmp_path / "halves", resume=True)
+    assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
