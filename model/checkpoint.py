@@ -64,6 +64,8 @@ def save(
     directory = Path(directory)
     fresh, old = (directory.with_name(f".{directory.name}.{suffix}") for suffix in ("new", "old"))
     shutil.rmtree(fresh, ignore_errors=True)
+    if old.exists() and not directory.exists():  # an earlier save was killed between its two renames
+        old.rename(directory)
     fresh.mkdir(parents=True)
     try:
         tied = {"target_embedding.tokens.weight", "output.weight"} if config.tie_embeddings else set()

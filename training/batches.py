@@ -23,7 +23,7 @@ from model.vocabulary import BOS, EOS, PAD, Vocabulary
 from training.corpus import LoadedCorpus, StreamedCorpus
 
 WINDOW = 40_000  # sentence pairs, or all pairs of smaller corpora
-# Padded lengths. A batch is (source length, target length), equal or one step apart.
+# Padded lengths, the last one max_tokens. A batch is (source length, target length), equal or one step apart.
 LENGTHS = (4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 448, 512)
 
 
@@ -60,6 +60,7 @@ class Mixture:
     ) -> None:
         self.corpora, self.vocabulary, self.seed = corpora, vocabulary, seed
         self.batch_tokens, self.max_tokens, self.bpe_dropout = batch_tokens, max_tokens, bpe_dropout
+        self.lengths = [length for length in LENGTHS if length < max_tokens] + [max_tokens]
         self.position = Position()
         loaded = [len(corpus) for corpus in corpora if isinstance(corpus, LoadedCorpus)]
         self.window = min(WINDOW, sum(loaded)) if len(loaded) == len(corpora) else WINDOW
@@ -70,6 +71,8 @@ class Mixture:
         """Batches from ``self.position`` on, without end; the position moves on before each is handed out."""
         while True:
             batches, drawn = self._window()
+            if not batches:
+                raise UserError(f"no pair is short enough for max_tokens = {self.max_tokens}; raise it")
             while self.position.batch < len(batches):
                 batch = batches[self.position.batch]
                 self.position.batch += 1
@@ -147,7 +150,7 @@ class Mixture:
         """Cut into batches of few shapes. What does not fill a batch moves to the next larger bucket."""
         buckets: dict[tuple[int, int], list[tuple[list[int], list[int]]]] = {}
         for source, target in pairs:
-            s, t = (int(np.searchsorted(LENGTHS, len(ids))) for ids in (source, target))
+            s, t = (int(np.searchsorted(self.lengths, len(ids))) for ids in (source, target))
             buckets.setdefault((max(s, t - 1), max(t, s - 1)), []).append((source, target))
         batches = []
         rest: list[tuple[list[int], list[int]]] = []
@@ -157,13 +160,13 @@ class Mixture:
                 # (i, i - 1) and (i - 1, i) do not fit into each other: only the last of the three takes the rest
                 waiting = buckets.get(key, []) + (rest if key == (i, i) else [])
                 rest = [] if key == (i, i) else rest
-                s, t = LENGTHS[key[0]], LENGTHS[key[1]]
+                s, t = self.lengths[key[0]], self.lengths[key[1]]
                 rows = self.rows(s, t)
                 full = len(waiting) // rows * rows
                 batches += [(s, t, waiting[j : j + rows]) for j in range(0, full, rows)]
                 rest += waiting[full:]
         if rest:
-            s = t = LENGTHS[top]
+            s = t = self.lengths[top]
             rows = self.rows(s, t)
             batches += [(s, t, rest[j : j + rows]) for j in range(0, len(rest), rows)]
         return batches

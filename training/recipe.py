@@ -54,6 +54,9 @@ class TrainingConfig:
             "log_steps",
         ):
             check(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1")
+        for name in ("weight_decay", "average_checkpoints", "patience", "save_minutes", "initial_step"):
+            check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} must not be negative")
+        check(self.max_hours > 0.0, f"max_hours = {self.max_hours} must be positive")
         check(0.0 <= self.label_smoothing < 1.0, f"label_smoothing = {self.label_smoothing} must lie in [0, 1)")
         check(0.0 <= self.bpe_dropout < 1.0, f"bpe_dropout = {self.bpe_dropout} must lie in [0, 1)")
         check(0.0 <= self.ema_decay < 1.0, f"ema_decay = {self.ema_decay} must lie in [0, 1)")
@@ -130,7 +133,17 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         entries = enumerate(values.pop(table, []), 1)
         sections[name] = tuple(from_dict(cls, entry, f"{path} [[{table}]] {i}") for i, entry in entries)
     check(bool(sections["corpora"]), f"{path}: no [[corpus]]; name at least one")
-    return from_dict(Recipe, values | sections, str(path))
+    recipe = from_dict(Recipe, values | sections, str(path))
+    longest, training = recipe.model.max_length, recipe.training
+    check(
+        training.max_tokens <= longest,
+        f"{path}: training.max_tokens = {training.max_tokens} exceeds model.max_length = {longest}",
+    )
+    check(
+        not training.patience or bool(recipe.validation),
+        f"{path}: training.patience = {training.patience} needs a [[validation]] to be patient with",
+    )
+    return recipe
 
 
 def _override(values: dict[str, Any], override: str) -> None:

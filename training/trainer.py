@@ -232,6 +232,9 @@ class Trainer:
             self._record({f"bleu/{name}": score for name, score in scores.items()} | {"bleu": mean})
             listed = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
             self.log(f"{self._where()}: BLEU {listed} ({time.monotonic() - began:.0f} s)")
+            if self.mixture.too_long:
+                counts = ", ".join(f"{count:,} of {name}" for name, count in self.mixture.too_long.items())
+                self.log(f"left out since the start, longer than max_tokens = {self.config.max_tokens}: {counts}")
             better = mean > self.best
             self.stale = 0 if better else self.stale + 1
             self.best = max(self.best, mean)
@@ -305,8 +308,20 @@ class Trainer:
                 k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
             }
         self.mixture.load_state(progress.pop("position"))
+        if self.main:
+            self._forget_records_after(progress["step"])
         for name, value in progress.items():
             setattr(self, name, value)
+
+    def _forget_records_after(self, step: int) -> None:
+        """A killed run has logged steps that its state does not hold: they come again."""
+        path = self.out / "log.jsonl"
+        kept = []
+        for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+            with contextlib.suppress(ValueError):  # the last line may be half a record
+                if json.loads(line)["step"] <= step:
+                    kept.append(line)
+        write_atomically(path, b"".join(kept))
 
     def _warm_start(self, path: str) -> None:
         """Only weights are left of an earlier run: take them and warm the optimiser up again."""
@@ -369,7 +384,7 @@ class Trainer:
             return None
         from torch.utils.tensorboard import SummaryWriter
 
-        return SummaryWriter(str(self.out / "tensorboard"))
+        return SummaryWriter(str(self.out / "tensorboard"), purge_step=self.step + 1)
 
     def _record(self, values: dict[str, float]) -> None:
         if not self.main:

@@ -40,6 +40,7 @@ wrong_language = false
 
 [training]
 max_steps = {steps}
+max_tokens = 60
 batch_tokens = 1024
 learning_rate = 5e-3
 warmup_steps = 60
@@ -91,7 +92,9 @@ def recipe_file(folder: Path, name: str, steps: int, validate: int = 10_000) -> 
 
 def losses(out: Path) -> dict[int, float]:
     records = [json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    return {record["step"]: record["loss"] for record in records if "loss" in record}
+    found = {record["step"]: record["loss"] for record in records if "loss" in record}
+    assert len(found) == sum("loss" in record for record in records)  # no step is there twice
+    return found
 
 
 def nmt(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
@@ -180,9 +183,12 @@ def test_what_a_user_can_do_wrong(language: Path, tmp_path: Path) -> None:
         ("model.num_heads=5", "multiple of num_heads"),
         ("max_steps=3", "section.key=value"),
         ("training.initial='nowhere'", "no checkpoint"),
+        ("training.max_tokens=65", "exceeds model.max_length = 64"),
+        ("training.max_tokens=2", "no pair is short enough"),
+        ("training.patience=-1", "must not be negative"),
     ):
         with pytest.raises(UserError, match=message):
-            train(load_recipe(recipe, [override]), tmp_path / f"fresh-{override[:9]}")
+            train(load_recipe(recipe, [override]), tmp_path / override.replace("'", ""))
     broken = language / "broken.toml"
     broken.write_text("[model\n")
     with pytest.raises(UserError, match=r"broken\.toml"):

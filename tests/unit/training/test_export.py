@@ -103,7 +103,6 @@ def test_search(engines: tuple[EncoderDecoder, Any], vocabulary: Vocabulary, bea
     for ticket, result in zip(tickets, theirs, strict=True):
         best = ours[ticket][0]
         assert pieces(vocabulary, list(best.ids)) == result.hypotheses[0]
-        # CTranslate2 sums the scores of a greedy search without its length penalty
         assert result.scores[0] == pytest.approx(best.score, abs=1e-3)
 
 
