@@ -33,6 +33,11 @@ class SearchResult:
     score: float
     token_scores: tuple[float, ...]
 
+    @property
+    def cut(self) -> bool:
+        """Whether it reached the length limit before it ended: likely a loop, and ranked behind all that ended."""
+        return len(self.ids) == len(self.token_scores)
+
 
 @dataclass
 class _Sentence:
@@ -104,7 +109,7 @@ class SearchPool:
                 kept.append(i)
                 rows += [i * self.beam + parent for parent in (origin + [0] * self.beam)[: self.beam]]
             else:
-                best = sorted(sentence.finished, key=lambda result: -result.score)
+                best = sorted(sentence.finished, key=lambda result: (result.cut, -result.score))
                 finished.append((sentence.ticket, best[: self.config.nbest]))
         self._keep(kept, rows)
         return finished

@@ -45,7 +45,7 @@ def exhaustive(model: EncoderDecoder, source: Sequence[int], max_length: int, le
         scores = model.score(torch.tensor([source]).expand(len(targets), -1), targets).sum(1) / length**length_penalty
         for ids, score in zip(ended + cut, scores.tolist(), strict=True):
             found.append((ids[:-1] if ids[-1] == EOS else ids, score))
-    return sorted(found, key=lambda result: -result[1])
+    return sorted(found, key=lambda result: (len(result[0]) == max_length, -result[1]))  # what was cut off comes last
 
 
 def beam(
@@ -71,4 +71,4 @@ def beam(
             if len(live) == size:
                 break
     found += [(tuple(ids), total / max_length**length_penalty) for ids, total in live]
-    return sorted(found, key=lambda result: -result[1])
+    return sorted(found, key=lambda result: (len(result[0]) == max_length, -result[1]))  # what was cut off comes last
