@@ -1,0 +1,68 @@
+"""The model in the package: it is whole, small enough, and translates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model import Translator, checkpoint
+from training.evaluate import quick_bleu
+from training.testset import load_test_set
+
+SHARED = Path(__file__).parents[3] / "shared" / "data" / "eval"
+
+
+@pytest.fixture(scope="module")
+def translator() -> Translator:
+    return Translator.load()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "text", "right"),
+    [
+        ("en", "de", "Where is the station?", {"Wo ist der Bahnhof?"}),
+        (
+            "en",
+            "de",
+            "I would like a cup of coffee, please.",
+            {
+                f"Ich {verb} {adverb} eine Tasse Kaffee, bitte."
+                for verb in ("hätte", "möchte", "würde")
+                for adverb in ("gern", "gerne", "bitte")
+            }
+            | {"Ich möchte eine Tasse Kaffee, bitte.", "Ich möchte bitte eine Tasse Kaffee."}
+            | {"Ich hätte gern eine Tasse Kaffee bitte.", "Ich hätte gerne eine Tasse Kaffee bitte."},
+        ),
+        ("de", "en", "Ich habe heute keine Zeit.", {"I don't have time today.", "I have no time today."}),
+    ],
+)
+def test_everyday_sentences(translator: Translator, source: str, target: str, text: str, right: set[str]) -> None:
+    assert translator.translate([text], source, target)[0].text in right
+
+
+def test_text_keeps_its_shape(translator: Translator) -> None:
+    text = "  Good morning.  How are you?\n\n\tI am fine.\r\n"
+    found = translator.translate([text], "en", "de")[0].text
+    assert found.startswith("  ") and found.endswith("\r\n") and ".  " in found and "?\n\n\t" in found
+
+
+def test_it_is_small_and_says_where_it_comes_from() -> None:
+    files = list(checkpoint.PRETRAINED.iterdir())
+    assert sum(file.stat().st_size for file in files) <= 40_000_000
+    card = checkpoint.load(checkpoint.PRETRAINED).card
+    assert "tatoeba.org" in card and "CC BY 2.0 FR" in card and "nrefs:" in card and "@" not in card
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the test sets of ../shared/data are not here")
+@pytest.mark.parametrize(
+    ("name", "least"), [("tatoeba.test.en-de", 45), ("tatoeba.test.de-en", 48), ("tatoeba.far.en-de", 28)]
+)
+def test_quality_has_a_floor(translator: Translator, name: str, least: float) -> None:
+    """200 lines scatter by some points; `nmt evaluate` gives the figures of the model card."""
+    source, target = name[-5:].split("-")
+    test = load_test_set(SHARED / f"{name}.tsv", source, target)
+    chosen = range(0, len(test.sources), len(test.sources) // 200)
+    found = translator.translate([test.sources[i] for i in chosen], source, target)
+    assert quick_bleu([translation.text for translation in found], [test.references[i] for i in chosen]) >= least
