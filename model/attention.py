@@ -114,9 +114,12 @@ class SelfAttention(nn.Module):
         return self.output(merge_heads(attention(query, keys, values, mask[:, None, None])[0]))
 
     def _project(self, x: Tensor, position: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value = (split_heads(part, self.num_heads) for part in self.query_key_value(x).chunk(3, dim=-1))
-        if self.rotary is not None:
-            query, key = self.rotary(query, position), self.rotary(key, position)
+        heads = split_heads(self.query_key_value(x), 3 * self.num_heads)  # queries, keys, values: (B, 3 H, T, D)
+        if self.rotary is None:
+            query, key, value = heads.chunk(3, dim=1)
+            return query, key, value
+        queries_keys, value = heads.split((2 * self.num_heads, self.num_heads), dim=1)
+        query, key = self.rotary(queries_keys, position).chunk(2, dim=1)
         return query, key, value
 
 

@@ -62,8 +62,10 @@ class ModelConfig:
     tie_embeddings: bool = True  # one matrix for source, target and output (Press & Wolf 2017)
     dropout: float = 0.1  # on embeddings, attention weights, inner feed-forward and each residual branch
     max_length: int = 512  # longest sequence of pieces, special tokens included; longer text is split, not cut
+    formality: tuple[str, ...] = ()  # target languages whose form of address the caller may choose
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "formality", tuple(self.formality))  # a list where it was read from a file
         for name in ("vocab_size", "d_model", "num_heads", "d_ff", "encoder_layers", "decoder_layers", "max_length"):
             check(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1")
         check(

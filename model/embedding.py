@@ -52,6 +52,8 @@ class Embedding(nn.Module):
                 x = x + self.positions[: tokens.shape[1]]
             else:
                 x = x + self.positions[position[:, None] + torch.arange(tokens.shape[1], device=tokens.device)]
+        if torch.is_autocast_enabled(x.device.type):  # the residual stream too: else each layer casts it there and back
+            x = x.to(torch.get_autocast_dtype(x.device.type))
         return self.dropout(x)
 
 

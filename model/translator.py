@@ -17,7 +17,7 @@ from model.config import ModelConfig, SearchConfig
 from model.errors import UserError
 from model.search import SearchPool, SearchResult
 from model.transformer import EncoderDecoder
-from model.vocabulary import Vocabulary
+from model.vocabulary import FORMALITIES, Vocabulary
 
 SENTENCE_PIECES = 128  # a longer sentence is split: training saw none longer
 POOL_ROWS = 320  # live hypotheses decoded together: enough to feed the matrix units, small enough for the cache
@@ -34,6 +34,14 @@ class Hypothesis:
     score: float
     tokens: tuple[str, ...]
     token_scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text made ready: its segments, and the encoder input of each that is to be translated."""
+
+    segments: tuple[segment.Segment, ...]
+    sources: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -84,37 +92,56 @@ class Translator:
         target: str,
         search: SearchConfig = SearchConfig(),
         progress: Callable[[int], object] | None = None,
+        formality: str = "default",
     ) -> list[Translation]:
         """Translate texts of any length; paragraphs, blank lines and white space stay as they are.
 
         Hypothesis k of a text of several sentences joins the k-th best of each. ``progress`` is called with the
-        number of sentences finished since its last call. UserError for a language that the model does not know.
+        number of sentences finished since its last call. UserError for a language that the model does not know, or a
+        form of address (``formality``: "default", "formal", "informal") that it cannot choose in the target language.
         """
-        self.check_languages(source, target)
-        limit = min(SENTENCE_PIECES, self.config.max_length - 2)
-        documents = [segment.split(text, source, self._pieces, limit) for text in texts]
-        wanted = {part.text: part for document in documents for part in document if part.translate}
-        sources = [self.vocabulary.source_ids(segment.normalise(text), target) for text in wanted]
-        found = self._search(sources, search, progress)
-        results = dict(zip(wanted, found, strict=True))
-        return [self._assemble(document, results, search) for document in documents]
+        self.check(source, target, formality)
+        documents = [self.prepare(text, source, target, formality) for text in texts]
+        distinct = list(dict.fromkeys(ids for document in documents for ids in document.sources))
+        results = dict(zip(distinct, self._search(distinct, search, progress), strict=True))
+        return [self.assemble(document, [results[ids] for ids in document.sources], search) for document in documents]
 
-    def check_languages(self, source: str, target: str) -> None:
+    def check(self, source: str, target: str, formality: str = "default") -> None:
+        """UserError for a pair of languages or a form of address that the model cannot serve."""
         for language in (source, target):
             self.vocabulary.tag(language)
         if source == target:
             raise UserError(
                 f"source and target language are both '{source}'; choose two of {', '.join(self.languages)}"
             )
+        if formality not in FORMALITIES:
+            raise UserError(f"unknown formality '{formality}'; choose from {', '.join(FORMALITIES)}")
+        if formality != "default" and target not in self.config.formality:
+            known = ", ".join(self.config.formality) or "no language"
+            raise UserError(
+                f"formality = {formality} is not to be had in '{target}' (this model: {known}); leave it at default"
+            )
 
-    def _pieces(self, text: str) -> int:
-        return len(self.vocabulary.encode(segment.normalise(text)))
+    def prepare(self, text: str, source: str, target: str, formality: str = "default") -> Document:
+        """Cut a text into sentences and encode each; what ``check`` refuses is not expected here."""
+
+        def pieces(text: str) -> int:
+            return len(self.vocabulary.encode(segment.normalise(text)))
+
+        segments = segment.split(text, source, pieces, min(SENTENCE_PIECES, self.config.max_length - 3))
+        sentences = (segment.normalise(part.text) for part in segments if part.translate)
+        sources = (tuple(self.vocabulary.source_ids(sentence, target, formality)) for sentence in sentences)
+        return Document(tuple(segments), tuple(sources))
+
+    def pool(self, search: SearchConfig) -> SearchPool:
+        """An empty pool for sources that ``prepare`` made; what comes out of it goes into ``assemble``."""
+        return SearchPool(self.model, search, self.vocabulary.unwritable)
 
     def _search(
-        self, sources: list[list[int]], config: SearchConfig, progress: Callable[[int], object] | None
+        self, sources: list[tuple[int, ...]], config: SearchConfig, progress: Callable[[int], object] | None
     ) -> list[list[SearchResult]]:
         """Feed the pool from a queue sorted by length, longest first, so that neighbours are padded little."""
-        pool = SearchPool(self.model, config, self.vocabulary.unwritable)
+        pool = self.pool(config)
         queue = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
         capacity = max(1, POOL_ROWS // pool.beam)
         waiting: dict[int, int] = {}  # ticket -> index
@@ -132,17 +159,17 @@ class Translator:
                 progress(len(finished))
         return results
 
-    def _assemble(
-        self, document: list[segment.Segment], results: dict[str, list[SearchResult]], search: SearchConfig
+    def assemble(
+        self, document: Document, results: Sequence[Sequence[SearchResult]], search: SearchConfig
     ) -> Translation:
-        parts = [results[part.text] for part in document if part.translate]
+        """The translation of a text from the n-best results of each of its ``sources``."""
         hypotheses = []
-        for k in range(max((len(part) for part in parts), default=1)):
-            chosen = iter([part[min(k, len(part) - 1)] for part in parts])
+        for k in range(max((len(nbest) for nbest in results), default=1)):
+            chosen = iter([nbest[min(k, len(nbest) - 1)] for nbest in results])
             texts: list[str] = []
             ids: list[int] = []
             scores: list[float] = []
-            for part in document:
+            for part in document.segments:
                 if not part.translate:
                     texts.append(part.text)
                     continue

@@ -19,6 +19,7 @@ PAD, UNK, BOS, EOS = 0, 1, 2, 3
 # Present in every vocabulary, since a trained one cannot grow: the form of address, the separator of the
 # decoder-only model, and a few for uses still to be found.
 CONTROL_SYMBOLS = ("<formal>", "<informal>", "<to>", *(f"<reserved{i}>" for i in range(8)))
+FORMALITIES = ("default", "formal", "informal")  # the form of address: as the sentence suggests, "Sie", "du"
 SPACE_MARK = "\u2581"  # SentencePiece writes a space as this character
 NONCHARACTERS = [chr(c) for c in range(0xFDD0, 0xFDF0)]  # never text by definition: free as placeholders
 
@@ -124,9 +125,14 @@ class Vocabulary:
         """Text of the pieces; special tokens are left out, bytes that are no UTF-8 become U+FFFD."""
         return self._processor.decode([id for id in ids if id != UNK and not self.is_control(id)])
 
-    def source_ids(self, text: str, target_language: str, bpe_dropout: float = 0.0) -> list[int]:
-        """Encoder input: the tag of the wanted language, the pieces, ``</s>`` (Johnson et al. 2017)."""
-        return [self.tag(target_language), *self.encode(text, bpe_dropout), EOS]
+    def source_ids(
+        self, text: str, target_language: str, formality: str = "default", bpe_dropout: float = 0.0
+    ) -> list[int]:
+        """Encoder input: the tag of the wanted language (Johnson et al. 2017), that of the form of address unless it
+        is "default" (Sennrich et al. 2016, "Controlling politeness"), the pieces, ``</s>``.
+        """
+        form = [] if formality == "default" else [self.id(f"<{formality}>")]
+        return [self.tag(target_language), *form, *self.encode(text, bpe_dropout), EOS]
 
     def target_ids(self, text: str, bpe_dropout: float = 0.0) -> list[int]:
         """What the decoder predicts: the pieces and ``</s>``; its input is the same, shifted right by ``<s>``."""

@@ -178,7 +178,7 @@ def evaluate(
         test_set = test_set.first(limit)
     translators = [Translator.load(path) for path in checkpoints or (None,)]  # None: the shipped checkpoint
     for translator in translators:
-        translator.check_languages(source, target)  # before the first one spends minutes
+        translator.check(source, target)  # before the first one spends minutes
     # No total: repeated sentences are translated once, long ones in parts
     with tqdm(unit=" sentences", disable=None) as bar:
         names = [name.strip() for name in metrics.split(",")]

@@ -20,11 +20,14 @@ from torch import Tensor
 
 from model.errors import UserError
 from model.vocabulary import BOS, EOS, PAD, Vocabulary
+from training.augment import FORMALITY_RULES, AugmentationConfig, add_noise, join_some
 from training.corpus import LoadedCorpus, StreamedCorpus
 
 WINDOW = 40_000  # sentence pairs, or all pairs of smaller corpora
+TAGGED = 0.5  # share of the pairs with a form of address that name it: the others teach the default
 # Padded lengths, the last one max_tokens. A batch is (source length, target length), equal or one step apart.
-LENGTHS = (4, 8, 12, 16, 20, 24, 28, 32, 40, 48, 64, 80, 96, 128, 160, 192, 256, 320, 384, 448, 512)
+SHORT = (4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 28, 32, 40, 48, 56, 64, 80, 96)
+LENGTHS = (*SHORT, 128, 160, 192, 256, 320, 384, 448, 512)
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,13 @@ class Mixture:
         max_tokens: int,
         seed: int,
         bpe_dropout: float = 0.0,
+        augmentation: AugmentationConfig = AugmentationConfig(),
+        formality: Sequence[str] = (),
     ) -> None:
+        """``formality``: the target languages whose form of address is named to the model (``augment``'s rules)."""
         self.corpora, self.vocabulary, self.seed = corpora, vocabulary, seed
         self.batch_tokens, self.max_tokens, self.bpe_dropout = batch_tokens, max_tokens, bpe_dropout
+        self.augmentation, self.formality = augmentation, formality
         self.lengths = [length for length in LENGTHS if length < max_tokens] + [max_tokens]
         self.position = Position()
         loaded = [len(corpus) for corpus in corpora if isinstance(corpus, LoadedCorpus)]
@@ -96,12 +103,17 @@ class Mixture:
         pairs: list[tuple[list[int], list[int]]] = []
         for corpus, count in zip(self.corpora, rng.multinomial(self.window, weights / weights.sum()), strict=True):
             sentences, drawn[corpus.name] = self._draw(corpus, drawn.get(corpus.name, 0), int(count))
-            turned = rng.random(count) < (0.5 if corpus.both_ways else 0.0)
+            sentences = join_some(sentences, self.augmentation.join, rng)
+            turned = rng.random(len(sentences)) < (0.5 if corpus.both_ways else 0.0)
             for (source, target), turn in zip(sentences, turned, strict=True):
                 language = corpus.target
                 if turn:
                     source, target, language = target, source, corpus.source
-                source_ids = self.vocabulary.source_ids(source, language, self.bpe_dropout)
+                form = "default"
+                if language in self.formality and rng.random() < TAGGED:
+                    form = FORMALITY_RULES[language](target, source)
+                source, target = add_noise(source, target, self.augmentation, rng)
+                source_ids = self.vocabulary.source_ids(source, language, form, self.bpe_dropout)
                 target_ids = self.vocabulary.target_ids(target, self.bpe_dropout)
                 if max(len(source_ids), len(target_ids)) > self.max_tokens:
                     self.too_long[corpus.name] += 1

@@ -14,11 +14,15 @@ from torch.nn import functional
 
 from model.vocabulary import PAD
 
-CHUNK = 256  # tokens; also the only shape that the matrix library sees
+CHUNK = 512  # tokens; also the only shape that the matrix library sees
 
 
 class SmoothedCrossEntropy(torch.autograd.Function):
-    """sum over tokens of (1 - e) * -log p(label) + e / V * sum over v of -log p(v) (Szegedy et al. 2016)."""
+    """sum over tokens of (1 - e) * -log p(label) + e / V * sum over v of -log p(v) (Szegedy et al. 2016).
+
+    The gradient of a token's logits is p - (1 - e) onehot(label) - e / V. Only p is dense: the other two terms enter
+    the gradients as a row of ``weight`` and its mean, so that softmax is the one pass over the vocabulary.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
@@ -27,36 +31,37 @@ class SmoothedCrossEntropy(torch.autograd.Function):
         Returns the summed smoothed loss and the summed negative log-likelihood, float32 scalars.
         """
         kept = (labels != PAD).nonzero().squeeze(1)
-        rows = -(-len(kept) // CHUNK) * CHUNK  # whole chunks; what is added gets a gradient of zero
-        index = functional.pad(kept, (0, rows - len(kept)))
-        counts = torch.zeros(rows, 1, device=hidden.device)
-        counts[: len(kept)] = 1.0
-        states, targets = hidden[index], labels[index]
-        vocab_size = weight.shape[0]
+        count = len(kept)
+        states = hidden.new_zeros(-(-count // CHUNK) * CHUNK, hidden.shape[1])  # whole chunks; zero rows add nothing
+        states[:count] = hidden[kept]
+        targets = functional.pad(labels[kept], (0, len(states) - count))
         weight_low = weight.to(hidden.dtype)
-        mean_weight = weight.float().mean(0).to(hidden.dtype)
-        loss = hidden.new_zeros((), dtype=torch.float32)
-        likelihood = hidden.new_zeros((), dtype=torch.float32)
         grad_states = torch.empty_like(states)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
-        for start in range(0, rows, CHUNK):
+        nll = torch.empty(len(states), device=hidden.device)
+        logit = torch.empty(len(states), device=hidden.device)  # of the label
+        for start in range(0, len(states), CHUNK):
             chunk = slice(start, start + CHUNK)
-            h, y, count = states[chunk], targets[chunk, None], counts[chunk]
+            h, y = states[chunk], targets[chunk, None]
             logits = h @ weight_low.T  # (CHUNK, V)
-            p = logits.softmax(-1, dtype=torch.float32)
-            nll = -p.gather(1, y).clamp_min(torch.finfo(torch.float32).tiny).log()
-            # -1/V sum log p(v) = log Z - mean logit, and log Z = logit(y) + nll: no further pass over V
-            uniform = logits.gather(1, y).float() + nll - (h @ mean_weight).float()[:, None]
-            likelihood += (nll * count).sum()
-            loss += (((1.0 - smoothing) * nll + smoothing * uniform) * count).sum()
-            p -= smoothing / vocab_size
-            p.scatter_add_(1, y, torch.full_like(nll, smoothing - 1.0))
-            grad = (p * count).to(h.dtype)
-            grad_states[chunk] = grad @ weight_low
-            grad_weight += (grad.T @ h).float()
+            p = logits.softmax(-1)
+            logit[chunk] = logits.gather(1, y).squeeze(1).float()
+            nll[chunk] = -p.gather(1, y).squeeze(1).float().clamp_min(torch.finfo(torch.float32).tiny).log()
+            grad_states[chunk] = p @ weight_low
+            grad_weight += p.T @ h
+        nll, logit, states, targets = nll[:count], logit[:count], states[:count], targets[:count]
+        mean_weight = weight.float().mean(0)
+        # -1/V sum log p(v) = log Z - mean logit, and log Z = logit(y) + nll
+        uniform = logit + nll - states.float() @ mean_weight
+        loss = (1.0 - smoothing) * nll.sum() + smoothing * uniform.sum()
         grad_hidden = torch.zeros_like(hidden)
-        grad_hidden[kept] = grad_states[: len(kept)]
+        grad_hidden[kept] = (
+            grad_states[:count].float() - (1.0 - smoothing) * weight_low[targets].float() - smoothing * mean_weight
+        ).to(hidden.dtype)
+        grad_weight.index_add_(0, targets, states.float(), alpha=smoothing - 1.0)
+        grad_weight -= smoothing / len(weight) * states.float().sum(0)
         ctx.save_for_backward(grad_hidden, grad_weight.to(weight.dtype))
+        likelihood = nll.sum()
         ctx.mark_non_differentiable(likelihood)
         return loss, likelihood
 

@@ -1,7 +1,7 @@
 """A recipe: everything that one training run is made of, read from a TOML file.
 
-[model], [training], [vocabulary], [cleaning], one [[corpus]] a corpus, one [[validation]] a test set; keys are the
-fields of the dataclasses. Paths are relative to the recipe's folder.
+[model], [training], [vocabulary], [cleaning], [augmentation], one [[corpus]] a corpus, one [[validation]] a test set;
+keys are the fields of the dataclasses. Paths are relative to the recipe's folder.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 from model.config import ModelConfig, SearchConfig, check, from_dict
 from model.errors import UserError
+from training.augment import FORMALITY_RULES, AugmentationConfig
 from training.corpus import CleaningConfig, CorpusConfig
 
 
@@ -97,6 +98,7 @@ class Recipe:
     training: TrainingConfig = field(default_factory=TrainingConfig)
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     validation: tuple[ValidationConfig, ...] = ()
 
     def resolve(self, path: str) -> str | Path:
@@ -121,6 +123,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         "training": TrainingConfig,
         "vocabulary": VocabularyConfig,
         "cleaning": CleaningConfig,
+        "augmentation": AugmentationConfig,
     }
     for table, cls in tables.items():
         if table in values:
@@ -139,6 +142,11 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         training.max_tokens <= longest,
         f"{path}: training.max_tokens = {training.max_tokens} exceeds model.max_length = {longest}",
     )
+    for language in recipe.model.formality:
+        check(
+            language in FORMALITY_RULES,
+            f"{path}: model.formality names '{language}', but there are rules for {', '.join(FORMALITY_RULES)} only",
+        )
     check(
         not training.patience or bool(recipe.validation),
         f"{path}: training.patience = {training.patience} needs a [[validation]] to be patient with",

@@ -88,6 +88,8 @@ class Trainer:
             self.config.max_tokens,
             self.config.seed,
             self.config.bpe_dropout,
+            recipe.augmentation,
+            recipe.model.formality,
         )
         self.step, self.warm_from, self.tokens, self.best, self.stale = 0, 0, 0, -1.0, 0
         self.snapshots: list[str] = []
