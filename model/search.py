@@ -3,23 +3,25 @@
 A sentence takes ``beam_size`` rows of the pool, may join between any two steps, and leaves as soon as it is
 finished; a file keeps the pool full from a queue, a service fills it from the wire. Beam, greedy (a beam of one)
 and sampling are one loop that differs in how the next tokens are chosen.
+
+Shapes: B sentences in the pool, K rows (hypotheses) a sentence, C candidates for the next token, T positions.
 """
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from model.config import SearchConfig
-from model.transformer import DecoderState, EncoderDecoder
+from model.decoder import Decoder, TorchDecoder
+from model.transformer import EncoderDecoder
 from model.vocabulary import BOS, EOS, PAD, UNK
+
+Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -39,168 +41,188 @@ class SearchResult:
         return len(self.ids) == len(self.token_scores)
 
 
-@dataclass
-class _Sentence:
-    """One sentence in the pool: its live hypotheses (one a row, best first) and its finished ones."""
-
-    ticket: int
-    key: int  # tells this source's random draws from another's
-    max_length: int
-    live: list[tuple[tuple[int, ...], tuple[float, ...]]]  # ids and their log-probabilities
-    finished: list[SearchResult] = field(default_factory=list)
-
-
 class SearchPool:
     """Sentences in, finished hypotheses out, a step at a time. All of them share one SearchConfig."""
 
-    def __init__(self, model: EncoderDecoder, config: SearchConfig, forbidden: Sequence[int] = (PAD, UNK, BOS)) -> None:
+    def __init__(
+        self,
+        model: EncoderDecoder,
+        config: SearchConfig,
+        forbidden: Sequence[int] = (PAD, UNK, BOS),
+        decoder: Decoder | None = None,
+    ) -> None:
+        """``decoder`` computes; absent, the model itself does. Sampling, which needs whole distributions, always
+        takes the model.
+        """
         self.model, self.config = model, config
-        self.device = next(model.parameters()).device
-        self.forbidden = torch.tensor(sorted(set(forbidden)), dtype=torch.long, device=self.device)
         self.beam = config.nbest if config.sampling else config.beam_size  # rows a sentence takes
-        self.sentences: list[_Sentence] = []
-        self.state: DecoderState | None = None
-        self._tickets = 0
+        self.decoder = decoder if decoder and not config.sampling else TorchDecoder(model, self.beam, forbidden)
+        # Twice the beam: enough that ``beam`` of them do not end. Greedy search ends where its best token does.
+        self.candidates = 2 * self.beam if self.beam > 1 else 1
+        self.finished: list[list[SearchResult]] = []  # a sentence
+        self.tickets: list[int] = []
+        self.keys: list[int] = []  # tell a source's random draws from another's
+        self.limits = np.zeros(0, dtype=np.int64)  # (B,) the most tokens, EOS included
+        self.position = np.zeros(0, dtype=np.int64)  # (B,) tokens written
+        self.totals = np.zeros((0, self.beam))  # (B, K) sum of log-probabilities; -inf: a row without a hypothesis
+        self.worst = np.zeros(0)  # (B,) score of the nbest-th finished hypothesis, -inf where there are fewer
+        self.tokens = np.zeros((0, self.beam, 0), dtype=np.int32)  # (B, K, T)
+        self.scores = np.zeros((0, self.beam, 0), dtype=np.float32)  # (B, K, T) their log-probabilities
+        self._issued = 0
 
     def __len__(self) -> int:
-        return len(self.sentences)
+        return len(self.tickets)
 
     def max_length(self, source_length: int) -> int:
         """The most tokens, EOS included, that a target of this source may have."""
         wanted = int(self.config.max_length_ratio * source_length) + self.config.max_length_offset
         return min(wanted, self.model.config.max_length - 1)
 
-    @torch.inference_mode()
     def add(self, sources: Sequence[Sequence[int]]) -> list[int]:
         """Encode sources (ids with tag and EOS) and let them join; returns a ticket for each."""
         if not sources:
             return []
-        padded = pad_sequence([torch.tensor(ids) for ids in sources], batch_first=True, padding_value=PAD)
-        state = self.model.start(*self.model.encode(padded.to(self.device)), self.beam)
-        self.state = DecoderState.join(self.state, state) if self.state and self.sentences else state
-        tickets = list(range(self._tickets, self._tickets + len(sources)))
-        self._tickets += len(sources)
-        for ticket, ids in zip(tickets, sources, strict=True):
-            # Sampling draws independent hypotheses; a beam would only find the same one in every row.
-            live: list[tuple[tuple[int, ...], tuple[float, ...]]] = [((), ())]
-            live *= self.beam if self.config.sampling else 1
-            key = zlib.crc32(np.array(ids, dtype=np.int64).tobytes())
-            self.sentences.append(_Sentence(ticket, key, self.max_length(len(ids)), live))
+        limits = [self.max_length(len(source)) for source in sources]
+        self.decoder.add(sources, limits)
+        count = len(sources)
+        tickets = list(range(self._issued, self._issued + count))
+        self._issued += count
+        self.tickets += tickets
+        self.keys += [zlib.crc32(np.array(source, dtype=np.int64).tobytes()) for source in sources]
+        self.finished += [[] for _ in sources]
+        totals = np.full((count, self.beam), -np.inf)
+        # Sampling draws independent hypotheses; a beam would only find the same one in every row
+        totals[:, : self.beam if self.config.sampling else 1] = 0.0
+        self.limits = np.concatenate((self.limits, limits))
+        self.position = np.concatenate((self.position, np.zeros(count, dtype=np.int64)))
+        self.totals = np.concatenate((self.totals, totals))
+        self.worst = np.concatenate((self.worst, np.full(count, -np.inf)))
+        shape = (len(self), self.beam, int(self.limits.max()))
+        self.tokens, self.scores = (_grown(old, shape) for old in (self.tokens, self.scores))
         return tickets
 
     def drop(self, tickets: set[int]) -> None:
         """Free the rows of sentences that nobody waits for any more."""
-        kept = [i for i, sentence in enumerate(self.sentences) if sentence.ticket not in tickets]
-        self._keep(kept, [i * self.beam + j for i in kept for j in range(self.beam)])
+        self._keep(np.array([ticket not in tickets for ticket in self.tickets], dtype=bool))
 
-    @torch.inference_mode()
     def step(self) -> list[tuple[int, list[SearchResult]]]:
         """Every live hypothesis grows by one token; returns the sentences that are finished, n-best first."""
-        assert self.state is not None
-        last = [token for sentence in self.sentences for token in self._last(sentence)]
-        logits = self.model.decode_step(torch.tensor(last, device=self.device), self.state).float()
-        log_z = logits.logsumexp(-1, keepdim=True)  # before the ban: scores are the model's own probabilities
-        logits[:, self.forbidden] = -math.inf
-        scores, tokens, parents = (self._sample if self.config.sampling else self._extend)(logits, log_z)
-        finished, kept, rows = [], [], []
-        for i, sentence in enumerate(self.sentences):
-            origin = self._grow(sentence, scores[i], tokens[i], parents[i])
-            if origin:
-                kept.append(i)
-                rows += [i * self.beam + parent for parent in (origin + [0] * self.beam)[: self.beam]]
-            else:
-                best = sorted(sentence.finished, key=lambda result: (result.cut, -result.score))
-                finished.append((sentence.ticket, best[: self.config.nbest]))
-        self._keep(kept, rows)
-        return finished
+        totals, scores, tokens, parents = self._sample() if self.config.sampling else self._extend()  # (B, C) each
+        possible = totals > -np.inf
+        ends = possible & (tokens == EOS)
+        grows = possible & ~ends
+        live = grows.cumsum(axis=1)  # hypotheses that go on, up to and including this one
+        for i, j in zip(*(ends & (live < self.beam)).nonzero(), strict=True):
+            self._finish(int(i), int(parents[i, j]), float(scores[i, j]))
+        chosen = np.argsort(~grows, axis=1, kind="stable")[:, : self.beam]  # (B, K): the best that go on, in order
+        alive = np.take_along_axis(grows, chosen, 1)
+        self.totals = np.where(alive, np.take_along_axis(totals, chosen, 1), -np.inf)
+        parents = np.where(alive, np.take_along_axis(parents, chosen, 1), 0)
+        self._write(parents, np.take_along_axis(tokens, chosen, 1), np.take_along_axis(scores, chosen, 1))
+        self.decoder.choose(parents)
+        for i in (self.position >= self.limits).nonzero()[0]:
+            for row in alive[i].nonzero()[0]:
+                self._finish(int(i), int(row))
+            self.totals[i] = -np.inf
+        over = self._over()
+        if not over.any():
+            return []
+        results = []
+        for i in over.nonzero()[0]:
+            best = sorted(self.finished[i], key=lambda result: (result.cut, -result.score))
+            results.append((self.tickets[i], best[: self.config.nbest]))
+        self._keep(~over)
+        return results
 
-    def _last(self, sentence: _Sentence) -> list[int]:
-        """The token that each row goes on from; rows without a hypothesis get one that fits the shape."""
-        last = [ids[-1] if ids else BOS for ids, _ in sentence.live]
-        return (last + [BOS] * self.beam)[: self.beam]
-
-    def _keep(self, kept: list[int], rows: list[int]) -> None:
-        if self.state is not None and rows != list(range(len(self.sentences) * self.beam)):
-            index = torch.tensor(rows, dtype=torch.long, device=self.device)
-            same = len(kept) == len(self.sentences)
-            sentences = None if same else torch.tensor(kept, dtype=torch.long, device=self.device)
-            self.state = self.state.select(index, sentences)
-        self.sentences = [self.sentences[i] for i in kept]
-
-    def _extend(self, logits: Tensor, log_z: Tensor) -> tuple[list[list[float]], list[list[int]], list[list[int]]]:
-        """The 2 * beam best continuations of each sentence: enough that ``beam`` of them do not end. Greedy search
-        takes the best one only: where that ends, so does the search.
-
-        logits (R, V) and their log-sum-exp (R, 1) -> per sentence, best first: log-probability of the token, the
-        token, and the row within the sentence that it continues.
+    def _extend(self) -> tuple[Array, Array, Array, Array]:
+        """The likeliest continuations of each sentence, best first: total and own log-probability, token, and the
+        row that it continues.
         """
-        vocab_size = logits.shape[1]
-        candidates = 2 * self.beam if self.beam > 1 else 1
-        width = min(candidates, vocab_size)
-        best, tokens = logits.topk(width, dim=-1)  # (R, 2 * beam)
-        best = (best - log_z).view(len(self.sentences), self.beam * width)
-        totals = torch.full((len(self.sentences), self.beam), -math.inf)  # rows without a hypothesis cannot win
-        for i, sentence in enumerate(self.sentences):
-            for j, (_, token_scores) in enumerate(sentence.live):
-                totals[i, j] = sum(token_scores)
-        ranked = totals.to(logits.device).repeat_interleave(width, dim=1) + best
-        chosen = ranked.topk(min(candidates, ranked.shape[1]), dim=-1).indices  # (sentences, 2 * beam)
-        tokens = tokens.view(len(self.sentences), -1).gather(1, chosen)
-        return best.gather(1, chosen).tolist(), tokens.tolist(), (chosen // width).tolist()
+        scores, tokens = self.decoder.step(self._last(), self.candidates)  # (B, K, C)
+        count, _, width = scores.shape
+        totals = (self.totals[:, :, None] + scores).reshape(count, -1)
+        best = np.argsort(-totals, axis=1, kind="stable")[:, : self.candidates]
+        totals, scores, tokens = (np.take_along_axis(x.reshape(count, -1), best, 1) for x in (totals, scores, tokens))
+        return totals, scores, tokens, best // width
 
-    def _sample(self, logits: Tensor, log_z: Tensor) -> tuple[list[list[float]], list[list[int]], list[list[int]]]:
+    def _sample(self) -> tuple[Array, Array, Array, Array]:
         """One drawn token a row. Draws depend on seed, source, row and position, never on the neighbours."""
+        assert isinstance(self.decoder, TorchDecoder)
+        logits, log_z = self.decoder.logits(self._last())  # (B K, V), (B K, 1)
         shaped = logits / self.config.temperature
         if self.config.top_k:
             least = shaped.topk(min(self.config.top_k, shaped.shape[1])).values[:, -1:]
-            shaped = shaped.masked_fill(shaped < least, -math.inf)
-        cumulative = shaped.softmax(-1).double().cumsum(-1)  # (R, V)
+            shaped = shaped.masked_fill(shaped < least, -torch.inf)
+        cumulative = shaped.softmax(-1).double().cumsum(-1)
         draws = [
-            np.random.default_rng([self.config.seed, s.key, j, len(s.live[0][0])]).random()
-            for s in self.sentences
-            for j in range(self.beam)
+            np.random.default_rng([self.config.seed, key, row, int(position)]).random()
+            for key, position in zip(self.keys, self.position, strict=True)
+            for row in range(self.beam)
         ]
         points = torch.tensor(draws, device=logits.device)[:, None] * cumulative[:, -1:]
-        tokens = torch.searchsorted(cumulative, points, right=True).clamp_max(logits.shape[1] - 1)
-        scores = (logits.gather(1, tokens) - log_z).view(-1, self.beam)
-        return scores.tolist(), tokens.view(-1, self.beam).tolist(), [list(range(self.beam)) for _ in self.sentences]
+        drawn = torch.searchsorted(cumulative, points, right=True).clamp_max(logits.shape[1] - 1)
+        scores = (logits.gather(1, drawn) - log_z).view(-1, self.beam).cpu().numpy()
+        rows = np.broadcast_to(np.arange(self.beam), scores.shape)
+        return self.totals + scores, scores, drawn.view(-1, self.beam).cpu().numpy(), rows
 
-    def _grow(self, sentence: _Sentence, scores: list[float], tokens: list[int], parents: list[int]) -> list[int]:
-        """Extend the live hypotheses; returns the row each one came from, none where the search is over."""
-        live, origin = [], []
-        for score, token, parent in zip(scores, tokens, parents, strict=True):
-            if parent >= len(sentence.live) or score == -math.inf:  # no such hypothesis, or a forbidden token
-                continue
-            ids, token_scores = sentence.live[parent]
-            token_scores = (*token_scores, score)
-            if token == EOS:
-                sentence.finished.append(self._result(ids, token_scores))
-            else:
-                live.append(((*ids, token), token_scores))
-                origin.append(parent)
-            if len(live) == self.beam:
-                break
-        sentence.live = live
-        if live and len(live[0][0]) >= sentence.max_length:
-            sentence.finished += [self._result(ids, token_scores) for ids, token_scores in live]
-            return []
-        return [] if self._over(sentence) else origin
+    def _last(self) -> Array:
+        """(B, K): the token that each row goes on from, -1 where there is no hypothesis."""
+        if self.tokens.shape[2] == 0 or not self.position.any():
+            last = np.full(self.totals.shape, BOS, dtype=np.int32)
+        else:
+            before = np.maximum(self.position - 1, 0)
+            last = self.tokens[np.arange(len(self)), :, before]
+            last[self.position == 0] = BOS
+        last[self.totals == -np.inf] = -1
+        return last
 
-    def _result(self, ids: tuple[int, ...], token_scores: tuple[float, ...]) -> SearchResult:
+    def _write(self, parents: Array, tokens: Array, scores: Array) -> None:
+        """Each row becomes its parent (B, K) and one token (B, K) more."""
+        sentences, written = np.arange(len(self)), int(self.position.max())
+        if self.beam > 1:
+            for history in (self.tokens, self.scores):
+                history[:, :, :written] = history[sentences[:, None], parents, :written]
+        self.tokens[sentences, :, self.position] = tokens
+        self.scores[sentences, :, self.position] = scores
+        self.position += 1
+
+    def _finish(self, sentence: int, row: int, end: float | None = None) -> None:
+        """``row`` of a sentence is done: with EOS, whose log-probability is ``end``, or at the length limit."""
+        written = int(self.position[sentence])
+        ids = tuple(self.tokens[sentence, row, :written].tolist())
+        token_scores = (*self.scores[sentence, row, :written].tolist(), *(() if end is None else (end,)))
         score = sum(token_scores) / len(token_scores) ** self.config.length_penalty
-        return SearchResult(ids, score, token_scores)
+        results = self.finished[sentence]
+        results.append(SearchResult(ids, score, token_scores))
+        if len(results) >= self.config.nbest:
+            self.worst[sentence] = sorted((result.score for result in results), reverse=True)[self.config.nbest - 1]
 
-    def _over(self, sentence: _Sentence) -> bool:
-        """Exact: no live hypothesis can still enter the n best. Its sum only falls, so the best score that it can
-        reach is its present sum over the longest length (the sum itself without length penalty).
+    def _over(self) -> Array:
+        """(B,) Exact: no live hypothesis can still enter the n best. Its sum only falls, so the best score that it
+        can reach is its present sum over the longest length (the sum itself without length penalty).
         """
-        if not sentence.live:
-            return True
-        if self.config.sampling or len(sentence.finished) < self.config.nbest:
-            return False
-        worst = sorted((result.score for result in sentence.finished), reverse=True)[self.config.nbest - 1]
-        reachable = max(sum(token_scores) for _, token_scores in sentence.live)
-        return worst >= reachable / sentence.max_length**self.config.length_penalty
+        best = self.totals.max(axis=1)
+        reachable = best / self.limits**self.config.length_penalty
+        return (best == -np.inf) | ((self.worst >= reachable) & (not self.config.sampling))
+
+    def _keep(self, kept: Array) -> None:
+        """Sentences where ``kept`` (B,) is False leave."""
+        if kept.all():
+            return
+        index = kept.nonzero()[0]
+        self.decoder.keep(index)
+        self.tickets = [self.tickets[i] for i in index]
+        self.keys = [self.keys[i] for i in index]
+        self.finished = [self.finished[i] for i in index]
+        self.limits, self.position, self.worst = self.limits[index], self.position[index], self.worst[index]
+        self.totals, self.tokens, self.scores = self.totals[index], self.tokens[index], self.scores[index]
+
+
+def _grown(old: Array, shape: tuple[int, ...]) -> Array:
+    """Zeros of a shape, the old values in their first corner."""
+    fresh = np.zeros((shape[0], shape[1], max(shape[2], old.shape[2])), dtype=old.dtype)
+    fresh[: old.shape[0], :, : old.shape[2]] = old
+    return fresh
 
 
 def search(model: EncoderDecoder, sources: Sequence[Sequence[int]], config: SearchConfig) -> list[list[SearchResult]]:

@@ -6,7 +6,12 @@ a benchmark give the same words for the same sentence.
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,13 +20,16 @@ import torch
 from model import checkpoint, segment
 from model.config import ModelConfig, SearchConfig
 from model.errors import UserError
+from model.int8 import Int8Model, unsupported
 from model.search import SearchPool, SearchResult
 from model.transformer import EncoderDecoder
 from model.vocabulary import FORMALITIES, Vocabulary
 
+log = logging.getLogger(__name__)
+
 SENTENCE_PIECES = 128  # a longer sentence is split: training saw none longer
 POOL_ROWS = 320  # live hypotheses decoded together: enough to feed the matrix units, small enough for the cache
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = ("auto", "float32", "bfloat16", "int8")
 
 
 @dataclass(frozen=True)
@@ -66,16 +74,58 @@ class Translator:
     'Guten Morgen.'
     """
 
-    def __init__(self, model: EncoderDecoder, vocabulary: Vocabulary, name: str, hash: str = "") -> None:
-        self.model, self.vocabulary, self.name, self.hash = model, vocabulary, name, hash
-
-    @classmethod
-    def load(cls, path: str | Path | None = None, device: str = "cpu", dtype: str = "float32") -> Translator:
-        """Load a checkpoint directory, the shipped one where ``path`` is None. Raises CheckpointError."""
+    def __init__(
+        self, model: EncoderDecoder, vocabulary: Vocabulary, name: str, hash: str = "", dtype: str = "float32"
+    ) -> None:
+        """``dtype``: the arithmetic of decoding. "int8" needs an AVX-512 VNNI processor and the compiled kernels,
+        "auto" takes what is fastest here. UserError where it cannot be had.
+        """
         if dtype not in DTYPES:
             raise UserError(f"unknown dtype '{dtype}'; choose from {', '.join(DTYPES)}")
+        self.vocabulary, self.name, self.hash = vocabulary, name, hash
+        self.model, self.dtype = model, dtype
+        self._int8: Int8Model | None = None
+        if dtype == "auto":
+            self._choose()
+        else:
+            self._use(dtype)
+
+    @classmethod
+    def load(cls, path: str | Path | None = None, device: str = "cpu", dtype: str = "auto") -> Translator:
+        """Load a checkpoint directory, the shipped one where ``path`` is None. Raises CheckpointError."""
         loaded = checkpoint.load(path if path is not None else checkpoint.PRETRAINED)
-        return cls(loaded.model().to(device, DTYPES[dtype]), loaded.vocabulary, loaded.name, loaded.hash)
+        return cls(loaded.model().to(device), loaded.vocabulary, loaded.name, loaded.hash, dtype)
+
+    def _use(self, dtype: str) -> None:
+        self.dtype, self._int8 = dtype, None
+        if dtype == "int8":
+            if reason := unsupported(self.model):
+                raise UserError(f"dtype int8 cannot be had: {reason}; choose float32 or bfloat16")
+            self._int8 = Int8Model(self.model, self.vocabulary.unwritable)
+        else:
+            self.model.to(getattr(torch, dtype))
+
+    def _choose(self) -> None:
+        """Time what this machine can do on a few sentences and keep the fastest; of equals, the more exact."""
+        device, times = next(self.model.parameters()).device, {}
+        weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        if device.type == "cpu" and not unsupported(self.model):
+            # Nothing on this CPU comes near, unless it multiplies bfloat16 in tiles
+            candidates = ["int8", "bfloat16"] if torch.cpu._is_amx_tile_supported() else ["int8"]
+        else:
+            candidates = ["float32", "bfloat16"]
+        sources = [tuple(self.vocabulary.source_ids(str(i), self.languages[0])) for i in range(10)]
+        config = SearchConfig(max_length_ratio=1e-3, max_length_offset=4)
+        for dtype in candidates if len(candidates) > 1 else []:
+            self._use(dtype)
+            for _ in range(2):  # the first warms up
+                start = time.perf_counter()
+                self._search(sources, config, None)
+                times[dtype] = time.perf_counter() - start
+            self.model.float().load_state_dict(weights)
+        self._use(min(candidates, key=lambda dtype: times.get(dtype, 0.0)))
+        found = ", ".join(f"{dtype} {1000 * seconds:.0f} ms" for dtype, seconds in times.items())
+        log.info("decoding in %s on %s%s", self.dtype, device, f" ({found})" if found else "")
 
     @property
     def config(self) -> ModelConfig:
@@ -135,28 +185,47 @@ class Translator:
 
     def pool(self, search: SearchConfig) -> SearchPool:
         """An empty pool for sources that ``prepare`` made; what comes out of it goes into ``assemble``."""
-        return SearchPool(self.model, search, self.vocabulary.unwritable)
+        beam = search.nbest if search.sampling else search.beam_size
+        return SearchPool(
+            self.model, search, self.vocabulary.unwritable, self._int8.decoder(beam) if self._int8 else None
+        )
 
     def _search(
         self, sources: list[tuple[int, ...]], config: SearchConfig, progress: Callable[[int], object] | None
     ) -> list[list[SearchResult]]:
-        """Feed the pool from a queue sorted by length, longest first, so that neighbours are padded little."""
-        pool = self.pool(config)
-        queue = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
-        capacity = max(1, POOL_ROWS // pool.beam)
-        waiting: dict[int, int] = {}  # ticket -> index
+        """Feed pools from a queue sorted by length, longest first, so that neighbours are padded little. PyTorch
+        spreads one pool over the cores by itself; the 8-bit kernels have one pool a core.
+        """
+        queue = deque(sorted(range(len(sources)), key=lambda i: -len(sources[i])))
         results: list[list[SearchResult]] = [[] for _ in sources]
-        done = 0
-        while done < len(queue) or len(pool):
-            if len(pool) <= capacity * 3 // 4 and done < len(queue):  # join in groups: encoding one by one is slow
-                joining = queue[done : done + capacity - len(pool)]
-                done += len(joining)
-                waiting |= zip(pool.add([sources[i] for i in joining]), joining, strict=True)
-            finished = pool.step()
-            for ticket, found in finished:
-                results[waiting.pop(ticket)] = found
-            if progress and finished:
-                progress(len(finished))
+        lock = threading.Lock()
+        threads = max(1, min(torch.get_num_threads(), len(sources) // 4)) if self._int8 else 1
+
+        def work() -> None:
+            pool = self.pool(config)
+            capacity = max(1, POOL_ROWS // pool.beam)
+            waiting: dict[int, int] = {}  # ticket -> index
+            while True:
+                if len(pool) <= capacity * 3 // 4:  # join in groups: encoding one by one is slow
+                    with lock:
+                        count = min(capacity - len(pool), -(-len(queue) // threads))
+                        joining = [queue.popleft() for _ in range(count)]
+                    waiting.update(zip(pool.add([sources[i] for i in joining]), joining, strict=True))
+                if not len(pool):
+                    return
+                finished = pool.step()
+                for ticket, found in finished:
+                    results[waiting.pop(ticket)] = found
+                if progress and finished:
+                    with lock:
+                        progress(len(finished))
+
+        if threads == 1:
+            work()
+        else:
+            with ThreadPoolExecutor(threads) as executor:
+                for future in [executor.submit(work) for _ in range(threads)]:
+                    future.result()
         return results
 
     def assemble(

@@ -148,6 +148,13 @@ def train(recipe: Path, out: Path, resume: bool, overrides: tuple[str, ...]) -> 
 @click.option("--beam", "beam_size", type=int, metavar="N", help="Beam size; 1 is greedy.  [default: 5]")
 @click.option("--length-penalty", type=float, metavar="X", help="Above 1 favours longer output.  [default: 1]")
 @click.option("--limit", type=int, metavar="N", help="Only the first N sentences.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "float32", "bfloat16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="Arithmetic; auto is what translate and serve use.",
+)
 @click.option("--output", default="runs/evaluation", show_default=True, metavar="DIR", help="Translations and scores.")
 @click.option("--json", "as_json", is_flag=True, help="One object on standard output.")
 def evaluate(
@@ -157,6 +164,7 @@ def evaluate(
     target: str,
     metrics: str,
     limit: int | None,
+    dtype: str,
     output: str,
     as_json: bool,
     **search: Any,
@@ -176,7 +184,8 @@ def evaluate(
     test_set = load_test_set(test, source, target)
     if limit is not None:
         test_set = test_set.first(limit)
-    translators = [Translator.load(path) for path in checkpoints or (None,)]  # None: the shipped checkpoint
+    # None: the shipped checkpoint
+    translators = [Translator.load(path, dtype=dtype) for path in checkpoints or (None,)]
     for translator in translators:
         translator.check(source, target)  # before the first one spends minutes
     # No total: repeated sentences are translated once, long ones in parts

@@ -8,6 +8,7 @@ import torch
 from reference import decoding
 
 from model.config import ModelConfig, SearchConfig
+from model.decoder import TorchDecoder
 from model.search import SearchPool, SearchResult, search
 from model.transformer import EncoderDecoder
 from model.vocabulary import BOS, EOS, PAD, UNK
@@ -203,8 +204,8 @@ def test_joining_at_any_time_and_dropping_others_changes_nothing(config: SearchC
     before = len(pool)
     pool.drop(victims | {999})
     assert len(pool) == before - len(victims)
-    assert pool.state is not None
-    assert len(pool.state.position) == len(pool) * pool.beam  # its rows are free again
+    assert isinstance(pool.decoder, TorchDecoder) and pool.decoder.state is not None
+    assert len(pool.decoder.state.position) == len(pool) * pool.beam  # its rows are free again
     results |= drain(pool)
     assert results.keys() == set(tickets) - victims
     for ticket, found in results.items():

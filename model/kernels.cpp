@@ -1,0 +1,514 @@
+// The transformer's arithmetic for decoding on CPUs with AVX-512 VNNI: 8-bit weights, activations quantised row by row.
+//
+// One call makes one step for a block of rows, through every layer, and ends in the k likeliest next tokens: a row's
+// numbers stay in the cache, nothing is written between two operations that need not be, and the logits of the whole
+// vocabulary never exist. Each row is computed by itself: its result does not depend on its neighbours, bit by bit.
+// A plain C interface, called by model/runtime.py, which says what every argument is.
+//
+// Quantisation: weight column j = scale[j] * (w - 128) with w in 1..255, activation row = scale * a with a in -127..127;
+// the product is exact in 32 bits (vpdpbusd takes one unsigned side: the 128 leaves again through the sum of the row).
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+constexpr int PANEL = 64;   // columns of a weight panel: four registers
+constexpr int CHUNK = 64;   // rows that go through all layers together: their numbers fit the second-level cache
+constexpr int LANES = 16;   // floats in a register
+constexpr float EPSILON = 1e-5f;  // of torch.nn.LayerNorm
+
+using bf16 = uint16_t;
+
+struct Linear {
+  int inputs, outputs;
+  const uint8_t* weight;  // panels of PANEL columns; in each, 4 inputs of column 0, 4 of column 1, ...
+  const float* scale;     // of each column, 0 where the last panel is padded
+  const float* bias;
+};
+
+struct Embedding {
+  const float* tokens;     // (V, E), scaled already
+  const float* positions;  // (length, E) or null
+};
+
+struct Norm {
+  const float *weight, *bias;
+};
+
+struct EncoderLayer {
+  Norm norm_attention;
+  Linear query_key_value, attention_output;
+  Norm norm_feed_forward;
+  Linear inner, output;
+};
+
+struct DecoderLayer {
+  Norm norm_attention;
+  Linear query_key_value, attention_output;
+  Norm norm_cross;
+  Linear cross_query, cross_key_value, cross_output;
+  Norm norm_feed_forward;
+  Linear inner, output;
+};
+
+struct Model {
+  int width, heads, inner, vocabulary;
+  Embedding source, target;
+  const float *cosines, *sines;                      // (length, D / 2) or null
+  std::vector<EncoderLayer> encoder;
+  std::vector<DecoderLayer> decoder;
+  Norm encoder_norm, decoder_norm;
+  Linear logits;
+  const uint8_t* forbidden;  // (V,): 1 = never to be written
+};
+
+inline __m512 load(const float* p) { return _mm512_loadu_ps(p); }
+inline __m512 load(const bf16* p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
+}
+inline void store(float* p, __m512 v) { _mm512_storeu_ps(p, v); }
+inline void store(bf16* p, __m512 v) {  // rounds to nearest, ties away from zero
+  __m512i bits = _mm512_add_epi32(_mm512_castps_si512(v), _mm512_set1_epi32(0x8000));
+  _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(bits, 16)));
+}
+
+// e^x for x <= 0, relative error below 1e-6.
+inline __m512 exponential(__m512 x) {
+  const __m512 t = _mm512_mul_ps(_mm512_max_ps(x, _mm512_set1_ps(-87.0f)), _mm512_set1_ps(1.44269504f));
+  const __m512 whole = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 part = _mm512_sub_ps(t, whole);  // 2^part by its Taylor series
+  __m512 p = _mm512_set1_ps(1.5403530e-4f);
+  for (float c : {1.3333558e-3f, 9.6181291e-3f, 5.5504109e-2f, 2.4022651e-1f, 6.9314718e-1f, 1.0f})
+    p = _mm512_fmadd_ps(p, part, _mm512_set1_ps(c));
+  return _mm512_scalef_ps(p, whole);
+}
+
+// Rows of 8-bit numbers, ready to be multiplied.
+struct Quantised {
+  int width = 0;
+  std::vector<int8_t> data;
+  std::vector<float> scale;
+  std::vector<int32_t> offset;  // 128 * sum of the row
+
+  void resize(int rows, int width_) {
+    width = width_;
+    data.resize(size_t(rows) * width);
+    scale.resize(rows);
+    offset.resize(rows);
+  }
+
+  void set(int row, const float* x) {
+    __m512 largest = _mm512_setzero_ps();
+    for (int i = 0; i < width; i += LANES) largest = _mm512_max_ps(largest, _mm512_abs_ps(load(x + i)));
+    const float top = _mm512_reduce_max_ps(largest);
+    const __m512 inverse = _mm512_set1_ps(top > 0.0f ? 127.0f / top : 0.0f);
+    __m512i sum = _mm512_setzero_si512();
+    int8_t* q = data.data() + size_t(row) * width;
+    for (int i = 0; i < width; i += LANES) {
+      const __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(load(x + i), inverse));
+      sum = _mm512_add_epi32(sum, v);
+      _mm_storeu_si128((__m128i*)(q + i), _mm512_cvtepi32_epi8(v));
+    }
+    scale[row] = top / 127.0f;
+    offset[row] = 128 * _mm512_reduce_add_epi32(sum);
+  }
+};
+
+// M rows times one panel: `put(row, column, value)` gets 16 columns at a time.
+template <int M, class Put>
+inline void multiply(const Quantised& x, int row, const Linear& linear, int panel, Put put) {
+  __m512i sum[M][4];
+  for (int m = 0; m < M; m++)
+    for (int j = 0; j < 4; j++) sum[m][j] = _mm512_setzero_si512();
+  const uint8_t* w = linear.weight + size_t(panel) * PANEL * linear.inputs;
+  const int8_t* a = x.data.data() + size_t(row) * x.width;
+  for (int i = 0; i < linear.inputs; i += 4, w += 4 * PANEL) {
+    __m512i columns[4];
+    for (int j = 0; j < 4; j++) columns[j] = _mm512_loadu_si512(w + 64 * j);
+    for (int m = 0; m < M; m++) {
+      int32_t four;
+      std::memcpy(&four, a + size_t(m) * x.width + i, 4);
+      for (int j = 0; j < 4; j++) sum[m][j] = _mm512_dpbusd_epi32(sum[m][j], columns[j], _mm512_set1_epi32(four));
+    }
+  }
+  for (int j = 0; j < 4; j++) {
+    const int column = panel * PANEL + j * LANES;
+    const __m512 scale = load(linear.scale + column), bias = load(linear.bias + column);
+    for (int m = 0; m < M; m++) {
+      const __m512i exact = _mm512_sub_epi32(sum[m][j], _mm512_set1_epi32(x.offset[row + m]));
+      const __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(exact), _mm512_set1_ps(x.scale[row + m]));
+      put(row + m, column, _mm512_fmadd_ps(value, scale, bias));
+    }
+  }
+}
+
+template <class Put>
+inline void multiply(const Quantised& x, int rows, const Linear& linear, int panel, Put put) {
+  int row = 0;
+  for (; row + 6 <= rows; row += 6) multiply<6>(x, row, linear, panel, put);
+  switch (rows - row) {
+    case 5: multiply<5>(x, row, linear, panel, put); break;
+    case 4: multiply<4>(x, row, linear, panel, put); break;
+    case 3: multiply<3>(x, row, linear, panel, put); break;
+    case 2: multiply<2>(x, row, linear, panel, put); break;
+    case 1: multiply<1>(x, row, linear, panel, put); break;
+  }
+}
+
+template <class Put>
+inline void apply(const Quantised& x, int rows, const Linear& linear, Put put) {
+  for (int panel = 0; panel * PANEL < linear.outputs; panel++) multiply(x, rows, linear, panel, put);
+}
+
+struct Workspace {
+  std::vector<float> x, projected, mixed, hidden, scores, logits;
+  Quantised quantised, wide;
+};
+
+void normalise(const Model& model, const Norm& norm, const float* x, float* y) {
+  const int width = model.width;
+  __m512 sum = _mm512_setzero_ps(), squares = _mm512_setzero_ps();
+  for (int i = 0; i < width; i += LANES) sum = _mm512_add_ps(sum, load(x + i));
+  const __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(sum) / width);
+  for (int i = 0; i < width; i += LANES) {
+    const __m512 d = _mm512_sub_ps(load(x + i), mean);
+    squares = _mm512_fmadd_ps(d, d, squares);
+  }
+  const __m512 inverse = _mm512_set1_ps(1.0f / std::sqrt(_mm512_reduce_add_ps(squares) / width + EPSILON));
+  for (int i = 0; i < width; i += LANES) {
+    const __m512 d = _mm512_mul_ps(_mm512_sub_ps(load(x + i), mean), inverse);
+    store(y + i, _mm512_fmadd_ps(d, load(norm.weight + i), load(norm.bias + i)));
+  }
+}
+
+// Norm of `rows` rows of x, quantised: the input of a layer's products.
+void normalise(const Model& model, const Norm& norm, int rows, Workspace& work) {
+  std::vector<float>& y = work.mixed;
+  work.quantised.resize(rows, model.width);
+  for (int r = 0; r < rows; r++) {
+    normalise(model, norm, work.x.data() + size_t(r) * model.width, y.data());
+    work.quantised.set(r, y.data());
+  }
+}
+
+void rotate(const Model& model, float* x, int position) {
+  if (!model.cosines) return;
+  const int half = model.width / model.heads / 2;
+  const float *cosines = model.cosines + size_t(position) * half, *sines = model.sines + size_t(position) * half;
+  for (int head = 0; head < model.heads; head++, x += 2 * half)
+    for (int i = 0; i < half; i += LANES) {
+      const __m512 c = load(cosines + i), s = load(sines + i), left = load(x + i), right = load(x + half + i);
+      store(x + i, _mm512_fmsub_ps(left, c, _mm512_mul_ps(right, s)));
+      store(x + half + i, _mm512_fmadd_ps(right, c, _mm512_mul_ps(left, s)));
+    }
+}
+
+// softmax(q K^T / sqrt(D)) V for one query and all heads. `at(t)` points to the key of position t, its value is
+// `step` further on.
+template <class At>
+void attend(const Model& model, const float* query, int length, size_t step, At at, float* out, Workspace& work) {
+  const int size = model.width / model.heads;
+  const float scale = 1.0f / std::sqrt(float(size));
+  const int stride = (length + LANES - 1) / LANES * LANES;
+  work.scores.resize(size_t(model.heads) * stride);
+  float* scores = work.scores.data();
+  for (int t = 0; t < length; t++) {
+    const auto* key = at(t);
+    for (int head = 0; head < model.heads; head++) {
+      __m512 dot = _mm512_setzero_ps();
+      for (int i = head * size; i < (head + 1) * size; i += LANES) dot = _mm512_fmadd_ps(load(query + i), load(key + i), dot);
+      scores[head * stride + t] = _mm512_reduce_add_ps(dot) * scale;
+    }
+  }
+  for (int head = 0; head < model.heads; head++) {
+    float* s = scores + head * stride;
+    std::fill(s + length, s + stride, -INFINITY);
+    __m512 top = load(s), sum = _mm512_setzero_ps();
+    for (int t = LANES; t < stride; t += LANES) top = _mm512_max_ps(top, load(s + t));
+    const __m512 largest = _mm512_set1_ps(_mm512_reduce_max_ps(top));
+    for (int t = 0; t < stride; t += LANES) {
+      const __m512 e = exponential(_mm512_sub_ps(load(s + t), largest));
+      store(s + t, e);
+      sum = _mm512_add_ps(sum, _mm512_maskz_mov_ps(t + LANES <= length ? 0xffff : (1 << (length - t)) - 1, e));
+    }
+    const __m512 inverse = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(sum));
+    for (int t = 0; t < stride; t += LANES) store(s + t, _mm512_mul_ps(load(s + t), inverse));
+  }
+  std::fill(out, out + model.width, 0.0f);
+  for (int t = 0; t < length; t++) {
+    const auto* value = at(t) + step;
+    for (int head = 0; head < model.heads; head++) {
+      const __m512 weight = _mm512_set1_ps(scores[head * stride + t]);
+      for (int i = head * size; i < (head + 1) * size; i += LANES)
+        store(out + i, _mm512_fmadd_ps(weight, load(value + i), load(out + i)));
+    }
+  }
+}
+
+void add_product(const Quantised& q, int rows, const Linear& linear, Workspace& work) {
+  float* x = work.x.data();
+  const int width = linear.outputs;
+  apply(q, rows, linear, [=](int r, int c, __m512 v) { store(x + size_t(r) * width + c, _mm512_add_ps(load(x + size_t(r) * width + c), v)); });
+}
+
+void project(int rows, const Linear& linear, Workspace& work) {
+  work.projected.resize(size_t(rows) * linear.outputs);
+  float* y = work.projected.data();
+  const int width = linear.outputs;
+  apply(work.quantised, rows, linear, [=](int r, int c, __m512 v) { store(y + size_t(r) * width + c, v); });
+}
+
+void feed_forward(const Model& model, const Norm& norm, const Linear& inner, const Linear& output, int rows, Workspace& work) {
+  normalise(model, norm, rows, work);
+  work.hidden.resize(size_t(rows) * model.inner);
+  float* hidden = work.hidden.data();
+  const int width = model.inner;
+  apply(work.quantised, rows, inner, [=](int r, int c, __m512 v) {
+    store(hidden + size_t(r) * width + c, _mm512_max_ps(v, _mm512_setzero_ps()));
+  });
+  work.wide.resize(rows, width);
+  for (int r = 0; r < rows; r++) work.wide.set(r, hidden + size_t(r) * width);
+  add_product(work.wide, rows, output, work);
+}
+
+void embed(const Embedding& embedding, int width, int token, int position, float* x) {
+  for (int i = 0; i < width; i += LANES) {
+    __m512 v = load(embedding.tokens + size_t(token) * width + i);
+    if (embedding.positions) v = _mm512_add_ps(v, load(embedding.positions + size_t(position) * width + i));
+    store(x + i, v);
+  }
+}
+
+Workspace& workspace(const Model& model, int rows) {
+  thread_local Workspace work;
+  work.x.resize(size_t(rows) * model.width);
+  work.mixed.resize(model.width);
+  return work;
+}
+
+// Encode sentences whose tokens lie one after the other, and store what each decoder layer needs of them.
+void encode(const Model& model, int sentences, const int32_t* tokens, const int32_t* lengths, bf16* const* memories) {
+  int rows = 0;
+  for (int s = 0; s < sentences; s++) rows += lengths[s];
+  Workspace& work = workspace(model, rows);
+  const int width = model.width;
+  for (int s = 0, r = 0; s < sentences; s++)
+    for (int t = 0; t < lengths[s]; t++, r++)
+      embed(model.source, width, tokens[r], t, work.x.data() + size_t(r) * width);
+  for (const EncoderLayer& layer : model.encoder) {
+    normalise(model, layer.norm_attention, rows, work);
+    project(rows, layer.query_key_value, work);
+    for (int s = 0, first = 0; s < sentences; first += lengths[s++]) {
+      float* projected = work.projected.data() + size_t(first) * 3 * width;
+      for (int t = 0; t < lengths[s]; t++) {
+        rotate(model, projected + size_t(t) * 3 * width, t);
+        rotate(model, projected + size_t(t) * 3 * width + width, t);
+      }
+      for (int t = 0; t < lengths[s]; t++) {
+        const float* keys = projected + width;
+        attend(model, projected + size_t(t) * 3 * width, lengths[s], width,
+               [=](int i) { return keys + size_t(i) * 3 * width; }, work.mixed.data(), work);
+        work.quantised.set(first + t, work.mixed.data());
+      }
+    }
+    add_product(work.quantised, rows, layer.attention_output, work);
+    feed_forward(model, layer.norm_feed_forward, layer.inner, layer.output, rows, work);
+  }
+  normalise(model, model.encoder_norm, rows, work);
+  for (size_t l = 0; l < model.decoder.size(); l++) {
+    project(rows, model.decoder[l].cross_key_value, work);
+    const float* projected = work.projected.data();
+    for (int s = 0; s < sentences; projected += size_t(lengths[s++]) * 2 * width) {
+      bf16* memory = memories[s] + l * lengths[s] * 2 * width;
+      for (int i = 0; i < lengths[s] * 2 * width; i += LANES) store(memory + i, load(projected + i));
+    }
+  }
+}
+
+struct Best {  // the k largest so far, largest first
+  int k;
+  float* values;
+  int32_t* tokens;
+
+  void offer(float value, int token) {
+    int i = k - 1;
+    if (value <= values[i]) return;  // of equals the first stays: tokens come in order
+    for (; i > 0 && values[i - 1] < value; i--) values[i] = values[i - 1], tokens[i] = tokens[i - 1];
+    values[i] = value, tokens[i] = token;
+  }
+};
+
+// The k likeliest next tokens of each row and their log-probabilities.
+void likeliest(const Model& model, int rows, int k, float* values, int32_t* tokens, Workspace& work) {
+  std::fill(values, values + size_t(rows) * k, -INFINITY);
+  std::fill(tokens, tokens + size_t(rows) * k, 0);
+  float top[CHUNK], sum[CHUNK];
+  std::fill(top, top + rows, -INFINITY);
+  std::fill(sum, sum + rows, 0.0f);
+  work.logits.resize(CHUNK * PANEL);
+  float* logits = work.logits.data();
+  for (int first = 0; first < model.vocabulary; first += PANEL) {
+    const int columns = std::min(PANEL, model.vocabulary - first);
+    multiply(work.quantised, rows, model.logits, first / PANEL,
+             [=](int r, int c, __m512 v) { store(logits + r * PANEL + c - first, v); });
+    for (int r = 0; r < rows; r++) {
+      float* row = logits + r * PANEL;
+      std::fill(row + columns, row + PANEL, -INFINITY);
+      const __m512 a = load(row), b = load(row + 16), c = load(row + 32), d = load(row + 48);
+      const float most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(a, b), _mm512_max_ps(c, d)));
+      if (most > top[r]) {
+        sum[r] *= std::exp(top[r] - most);
+        top[r] = most;
+      }
+      const __m512 t = _mm512_set1_ps(top[r]);
+      sum[r] += _mm512_reduce_add_ps(
+          _mm512_add_ps(_mm512_add_ps(exponential(_mm512_sub_ps(a, t)), exponential(_mm512_sub_ps(b, t))),
+                        _mm512_add_ps(exponential(_mm512_sub_ps(c, t)), exponential(_mm512_sub_ps(d, t)))));
+      Best best{k, values + size_t(r) * k, tokens + size_t(r) * k};
+      if (most > best.values[k - 1])
+        for (int i = 0; i < columns; i++)
+          if (row[i] > best.values[k - 1] && !model.forbidden[first + i]) best.offer(row[i], first + i);
+    }
+  }
+  for (int r = 0; r < rows; r++) {
+    const float log_z = top[r] + std::log(sum[r]);
+    for (int i = 0; i < k; i++) values[size_t(r) * k + i] -= log_z;
+  }
+}
+
+struct Row {
+  int token, position;
+  const uint8_t* ancestors;  // which of the sentence's rows wrote the token of each position before
+  int self;                  // which of the sentence's rows this one is
+  int beam;
+  bf16* cache;               // layer, position, row of the sentence: key and value
+  int capacity;              // positions
+  const bf16* memory;        // layer, source position: key and value
+  int source_length;
+};
+
+void step(const Model& model, int rows, const Row* row, int k, float* values, int32_t* tokens) {
+  Workspace& work = workspace(model, rows);
+  const int width = model.width;
+  for (int r = 0; r < rows; r++)
+    embed(model.target, width, row[r].token, row[r].position, work.x.data() + size_t(r) * width);
+  for (size_t l = 0; l < model.decoder.size(); l++) {
+    const DecoderLayer& layer = model.decoder[l];
+    normalise(model, layer.norm_attention, rows, work);
+    project(rows, layer.query_key_value, work);
+    for (int r = 0; r < rows; r++) {
+      const Row& at = row[r];
+      float* query = work.projected.data() + size_t(r) * 3 * width;
+      rotate(model, query, at.position);
+      rotate(model, query + width, at.position);
+      bf16* cache = at.cache + l * at.capacity * at.beam * 2 * width;
+      bf16* fresh = cache + (size_t(at.position) * at.beam + at.self) * 2 * width;
+      for (int i = 0; i < 2 * width; i += LANES) store(fresh + i, load(query + width + i));
+      attend(model, query, at.position + 1, width,
+             [&](int t) { return cache + (size_t(t) * at.beam + (t < at.position ? at.ancestors[t] : at.self)) * 2 * width; },
+             work.mixed.data(), work);
+      work.quantised.set(r, work.mixed.data());
+    }
+    add_product(work.quantised, rows, layer.attention_output, work);
+    normalise(model, layer.norm_cross, rows, work);
+    project(rows, layer.cross_query, work);
+    for (int r = 0; r < rows; r++) {
+      const Row& at = row[r];
+      const bf16* memory = at.memory + l * at.source_length * 2 * width;
+      attend(model, work.projected.data() + size_t(r) * width, at.source_length, width,
+             [=](int t) { return memory + size_t(t) * 2 * width; }, work.mixed.data(), work);
+      work.quantised.set(r, work.mixed.data());
+    }
+    add_product(work.quantised, rows, layer.cross_output, work);
+    feed_forward(model, layer.norm_feed_forward, layer.inner, layer.output, rows, work);
+  }
+  normalise(model, model.decoder_norm, rows, work);
+  likeliest(model, rows, k, values, tokens, work);
+}
+
+}  // namespace
+
+extern "C" {
+
+// `numbers`: E, H, inner width, V, encoder layers, decoder layers. `arrays`: what runtime.py lists, in its order.
+void* nmt_model(const int32_t* numbers, const void* const* arrays) {
+  auto next = [&arrays]() { return *arrays++; };
+  auto* model = new Model{numbers[0], numbers[1], numbers[2], numbers[3]};
+  auto norm = [&]() { return Norm{(const float*)next(), (const float*)next()}; };
+  auto linear = [&](int inputs, int outputs) {
+    return Linear{inputs, outputs, (const uint8_t*)next(), (const float*)next(), (const float*)next()};
+  };
+  const int width = model->width, inner = model->inner;
+  for (Embedding* embedding : {&model->source, &model->target}) {
+    embedding->tokens = (const float*)next();
+    embedding->positions = (const float*)next();
+  }
+  model->cosines = (const float*)next();
+  model->sines = (const float*)next();
+  for (int l = 0; l < numbers[4]; l++)
+    model->encoder.push_back({norm(), linear(width, 3 * width), linear(width, width), norm(), linear(width, inner), linear(inner, width)});
+  model->encoder_norm = norm();
+  for (int l = 0; l < numbers[5]; l++)
+    model->decoder.push_back({norm(), linear(width, 3 * width), linear(width, width), norm(), linear(width, width),
+                              linear(width, 2 * width), linear(width, width), norm(), linear(width, inner), linear(inner, width)});
+  model->decoder_norm = norm();
+  model->logits = linear(width, model->vocabulary);
+  model->forbidden = (const uint8_t*)next();
+  return model;
+}
+
+void nmt_free(void* model) { delete (Model*)model; }
+
+// memories[s]: bfloat16 (decoder layers, lengths[s], 2, E), to be filled.
+void nmt_encode(const void* model, int32_t sentences, const int32_t* tokens, const int32_t* lengths, bf16* const* memories) {
+  for (int s = 0; s < sentences;) {
+    int rows = 0, end = s;
+    while (end < sentences && (rows == 0 || rows + lengths[end] <= CHUNK)) rows += lengths[end++];
+    encode(*(const Model*)model, end - s, tokens, lengths + s, memories + s);
+    tokens += rows;
+    s = end;
+  }
+}
+
+// One step of `sentences` * `beam` rows. A token below 0 marks a row without a hypothesis; its values are -inf.
+//   tokens (sentences, beam), positions (sentences), ancestors (sentences, beam, length of `ancestors_length`),
+//   caches[s]: bfloat16 (decoder layers, capacities[s], beam, 2, E), memories[s] as nmt_encode filled it
+//   -> values and likeliest (sentences, beam, k)
+void nmt_step(const void* model, int32_t sentences, int32_t beam, int32_t k, const int32_t* tokens, const int32_t* positions,
+              const uint8_t* ancestors, int32_t ancestors_length, bf16* const* caches, const int32_t* capacities,
+              const bf16* const* memories, const int32_t* source_lengths, float* values, int32_t* likeliest) {
+  Row rows[CHUNK];
+  int places[CHUNK];
+  std::vector<float> found_values(size_t(CHUNK) * k);
+  std::vector<int32_t> found_tokens(size_t(CHUNK) * k);
+  int count = 0;
+  auto flush = [&]() {
+    if (!count) return;
+    step(*(const Model*)model, count, rows, k, found_values.data(), found_tokens.data());
+    for (int r = 0; r < count; r++) {
+      std::copy_n(found_values.data() + size_t(r) * k, k, values + size_t(places[r]) * k);
+      std::copy_n(found_tokens.data() + size_t(r) * k, k, likeliest + size_t(places[r]) * k);
+    }
+    count = 0;
+  };
+  for (int s = 0; s < sentences; s++)
+    for (int b = 0; b < beam; b++) {
+      const int place = s * beam + b;
+      if (tokens[place] < 0) {
+        std::fill_n(values + size_t(place) * k, k, -INFINITY);
+        std::fill_n(likeliest + size_t(place) * k, k, 0);
+        continue;
+      }
+      places[count] = place;
+      rows[count++] = {tokens[place], positions[s], ancestors + size_t(place) * ancestors_length, b, beam, caches[s], capacities[s], memories[s], source_lengths[s]};
+      if (count == CHUNK) flush();
+    }
+  flush();
+}
+}
