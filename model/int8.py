@@ -160,7 +160,8 @@ class Int8Decoder:
         self.addresses = np.concatenate((self.addresses, addresses), axis=1)
         self.lengths = np.concatenate((self.lengths, np.stack((np.array(limits, dtype=np.int32), lengths))), axis=1)
         self.position = np.concatenate((self.position, np.zeros(count, dtype=np.int32)))
-        fresh = np.zeros((len(self.position), self.beam, int(self.lengths[0].max())), dtype=np.uint8)
+        longest = max(self.ancestors.shape[2], *limits)
+        fresh = np.zeros((len(self.position), self.beam, longest), dtype=np.uint8)
         fresh[:-count, :, : self.ancestors.shape[2]] = self.ancestors
         self.ancestors = fresh
 

@@ -121,6 +121,22 @@ def test_a_translation_does_not_depend_on_its_neighbours_bit_by_bit(beam_size: i
     assert together == run(model, quick.decoder(beam_size), batch[::-1], config)[::-1]
 
 
+@needs_kernels
+@pytest.mark.parametrize("beam_size", [1, 4])
+def test_joining_a_running_pool_changes_nothing(beam_size: int) -> None:
+    model, config = build(), SearchConfig(beam_size=beam_size)
+    quick = Int8Model(model, FORBIDDEN)
+    batch = sorted(sources(30), key=len, reverse=True)  # the long ones leave last, the short ones come last
+    pool = SearchPool(model, config, FORBIDDEN, quick.decoder(beam_size))
+    results: dict[int, SearchResult] = {}
+    for source in batch:
+        pool.add([source])
+        results |= {ticket: found[0] for ticket, found in pool.step()}
+    while len(pool):
+        results |= {ticket: found[0] for ticket, found in pool.step()}
+    assert [results[i] for i in range(30)] == run(model, quick.decoder(beam_size), batch, config)
+
+
 def test_says_what_it_cannot_run() -> None:
     config = ModelConfig(vocab_size=50, d_model=48, num_heads=2, d_ff=64, encoder_layers=1, decoder_layers=1)
     model = EncoderDecoder(config)
