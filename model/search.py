@@ -108,21 +108,22 @@ class SearchPool:
     def step(self) -> list[tuple[int, list[SearchResult]]]:
         """Every live hypothesis grows by one token; returns the sentences that are finished, n-best first."""
         totals, scores, tokens, parents = self._sample() if self.config.sampling else self._extend()  # (B, C) each
+        sentences = np.arange(len(self))[:, None]
         possible = totals > -np.inf
         ends = possible & (tokens == EOS)
         grows = possible & ~ends
         live = grows.cumsum(axis=1)  # hypotheses that go on, up to and including this one
         for i, j in zip(*(ends & (live < self.beam)).nonzero(), strict=True):
-            self._finish(int(i), int(parents[i, j]), float(scores[i, j]))
+            self._finish(int(i), int(parents[i, j]), float(totals[i, j]), float(scores[i, j]))
         chosen = np.argsort(~grows, axis=1, kind="stable")[:, : self.beam]  # (B, K): the best that go on, in order
-        alive = np.take_along_axis(grows, chosen, 1)
-        self.totals = np.where(alive, np.take_along_axis(totals, chosen, 1), -np.inf)
-        parents = np.where(alive, np.take_along_axis(parents, chosen, 1), 0)
-        self._write(parents, np.take_along_axis(tokens, chosen, 1), np.take_along_axis(scores, chosen, 1))
+        alive = grows[sentences, chosen]
+        self.totals = np.where(alive, totals[sentences, chosen], -np.inf)
+        parents = np.where(alive, parents[sentences, chosen], 0)
+        self._write(parents, tokens[sentences, chosen], scores[sentences, chosen])
         self.decoder.choose(parents)
         for i in (self.position >= self.limits).nonzero()[0]:
             for row in alive[i].nonzero()[0]:
-                self._finish(int(i), int(row))
+                self._finish(int(i), int(row), float(self.totals[i, row]))
             self.totals[i] = -np.inf
         over = self._over()
         if not over.any():
@@ -142,7 +143,8 @@ class SearchPool:
         count, _, width = scores.shape
         totals = (self.totals[:, :, None] + scores).reshape(count, -1)
         best = np.argsort(-totals, axis=1, kind="stable")[:, : self.candidates]
-        totals, scores, tokens = (np.take_along_axis(x.reshape(count, -1), best, 1) for x in (totals, scores, tokens))
+        sentences = np.arange(count)[:, None]
+        totals, scores, tokens = (x.reshape(count, -1)[sentences, best] for x in (totals, scores, tokens))
         return totals, scores, tokens, best // width
 
     def _sample(self) -> tuple[Array, Array, Array, Array]:
@@ -186,24 +188,29 @@ class SearchPool:
         self.scores[sentences, :, self.position] = scores
         self.position += 1
 
-    def _finish(self, sentence: int, row: int, end: float | None = None) -> None:
-        """``row`` of a sentence is done: with EOS, whose log-probability is ``end``, or at the length limit."""
+    def _finish(self, sentence: int, row: int, total: float, end: float | None = None) -> None:
+        """``row`` of a sentence is done, its log-probabilities sum to ``total``: with EOS, whose own is ``end``, or
+        at the length limit.
+        """
         written = int(self.position[sentence])
+        score = total / (written + (end is not None)) ** self.config.length_penalty
+        results = self.finished[sentence]
+        if end is not None and score <= self.worst[sentence]:
+            return  # behind the n best
         ids = tuple(self.tokens[sentence, row, :written].tolist())
         token_scores = (*self.scores[sentence, row, :written].tolist(), *(() if end is None else (end,)))
-        score = sum(token_scores) / len(token_scores) ** self.config.length_penalty
-        results = self.finished[sentence]
         results.append(SearchResult(ids, score, token_scores))
-        if len(results) >= self.config.nbest:
+        if len(results) >= self.config.nbest and not self.config.sampling:
             self.worst[sentence] = sorted((result.score for result in results), reverse=True)[self.config.nbest - 1]
 
     def _over(self) -> Array:
-        """(B,) Exact: no live hypothesis can still enter the n best. Its sum only falls, so the best score that it
-        can reach is its present sum over the longest length (the sum itself without length penalty).
+        """(B,) Exact: hypotheses that can no longer enter the n best are given up; over is what has none left. A sum
+        only falls, so the best score that it can reach is its present sum over the longest length (the sum itself
+        without length penalty).
         """
-        best = self.totals.max(axis=1)
-        reachable = best / self.limits**self.config.length_penalty
-        return (best == -np.inf) | ((self.worst >= reachable) & (not self.config.sampling))
+        reachable = self.totals / (self.limits**self.config.length_penalty)[:, None]
+        self.totals[reachable <= self.worst[:, None]] = -np.inf
+        return np.asarray(~(self.totals > -np.inf).any(axis=1))
 
     def _keep(self, kept: Array) -> None:
         """Sentences where ``kept`` (B,) is False leave."""

@@ -23,7 +23,7 @@ from model.errors import UserError
 from model.int8 import Int8Model, unsupported
 from model.search import SearchPool, SearchResult
 from model.transformer import EncoderDecoder
-from model.vocabulary import FORMALITIES, Vocabulary
+from model.vocabulary import EOS, FORMALITIES, Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -175,12 +175,15 @@ class Translator:
     def prepare(self, text: str, source: str, target: str, formality: str = "default") -> Document:
         """Cut a text into sentences and encode each; what ``check`` refuses is not expected here."""
 
+        encoded: dict[str, list[int]] = {}
+
         def pieces(text: str) -> int:
-            return len(self.vocabulary.encode(segment.normalise(text)))
+            encoded[text] = self.vocabulary.encode(segment.normalise(text))
+            return len(encoded[text])
 
         segments = segment.split(text, source, pieces, min(SENTENCE_PIECES, self.config.max_length - 3))
-        sentences = (segment.normalise(part.text) for part in segments if part.translate)
-        sources = (tuple(self.vocabulary.source_ids(sentence, target, formality)) for sentence in sentences)
+        before = self.vocabulary.prefix(target, formality)
+        sources = (tuple([*before, *encoded[part.text], EOS]) for part in segments if part.translate)
         return Document(tuple(segments), tuple(sources))
 
     def pool(self, search: SearchConfig) -> SearchPool:

@@ -6,6 +6,7 @@ Any Unicode text survives encode -> decode unchanged, and no text can become a c
 
 from __future__ import annotations
 
+import functools
 import io
 import re
 from collections.abc import Iterable, Sequence
@@ -94,7 +95,7 @@ class Vocabulary:
     def is_control(self, id: int) -> bool:
         return self._processor.is_control(id)
 
-    @property
+    @functools.cached_property
     def unwritable(self) -> list[int]:
         """Ids that a translation never holds: every special token but EOS, which ends it."""
         return [i for i in range(len(self)) if i == UNK or (self.is_control(i) and i != EOS)]
@@ -131,8 +132,12 @@ class Vocabulary:
         """Encoder input: the tag of the wanted language (Johnson et al. 2017), that of the form of address unless it
         is "default" (Sennrich et al. 2016, "Controlling politeness"), the pieces, ``</s>``.
         """
+        return [*self.prefix(target_language, formality), *self.encode(text, bpe_dropout), EOS]
+
+    def prefix(self, target_language: str, formality: str = "default") -> list[int]:
+        """The tags that ``source_ids`` begins with."""
         form = [] if formality == "default" else [self.id(f"<{formality}>")]
-        return [self.tag(target_language), *form, *self.encode(text, bpe_dropout), EOS]
+        return [self.tag(target_language), *form]
 
     def target_ids(self, text: str, bpe_dropout: float = 0.0) -> list[int]:
         """What the decoder predicts: the pieces and ``</s>``; its input is the same, shifted right by ``<s>``."""

@@ -139,6 +139,48 @@ def train(recipe: Path, out: Path, resume: bool, overrides: tuple[str, ...]) -> 
     click.echo(run(load_recipe(recipe, overrides), out, resume))
 
 
+@main.group(short_help="Measure speed.")
+def bench() -> None:
+    """Measure speed, always against something in the same run."""
+
+
+@bench.command("decode", short_help="Decoding, against other engines with the same weights.")
+@click.option("--checkpoint", metavar="DIR", help="The model to use instead of the shipped one.")
+@click.option("--test", required=True, metavar="FILE", help="TSV: source, references.")
+@click.option("--from", "source", default="en", show_default=True, metavar="LANG")
+@click.option("--to", "target", default="de", show_default=True, metavar="LANG")
+@click.option("--against", default="", metavar="ENGINES", help="ctranslate2")
+@click.option("--quick", is_flag=True, help="Ends within a minute.")
+@click.option("--chart", type=click.Path(path_type=Path), metavar="FILE.png")
+@click.option("--json", "as_json", is_flag=True, help="One object on standard output.")
+def bench_decode(
+    checkpoint: str | None,
+    test: str,
+    source: str,
+    target: str,
+    against: str,
+    quick: bool,
+    chart: Path | None,
+    as_json: bool,
+) -> None:
+    """Translate a test set one sentence at a time and in batches, greedy and with a beam of 5, on one thread and two;
+    the engines take turns."""
+    import json
+
+    from training.bench import bench_decode as run
+    from training.bench import draw
+    from training.testset import load_test_set
+
+    engines = [name.strip() for name in against.split(",") if name.strip()]
+    result = run(
+        checkpoint, load_test_set(test, source, target), engines, quick, lambda line: click.echo(line, err=True)
+    )
+    if chart:
+        draw(result, chart)
+    if as_json:
+        click.echo(json.dumps(result))
+
+
 @main.command(short_help="Score checkpoints on a test set.")
 @click.option("--checkpoint", "checkpoints", multiple=True, metavar="DIR", help="Several: each against the first.")
 @click.option("--test", required=True, metavar="FILE|NAME", help="TSV: source, references; or sacreBLEU's wmt14/full.")
