@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from model import checkpoint
+from model.config import ModelConfig, SearchConfig
+from model.errors import UserError
+from model.int8 import unsupported
+from model.transformer import EncoderDecoder
+from model.translator import Translator
+from model.vocabulary import EOS, Vocabulary
+
+TEXT = "the cat is today.\n\n  where is my dog? good morning!"
+
+
+@pytest.fixture(scope="module")
+def wide(vocabulary: Vocabulary, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a shape that the 8-bit kernels take, which knows forms of address."""
+    torch.manual_seed(2)
+    config = ModelConfig(
+        vocab_size=len(vocabulary),
+        d_model=64,
+        num_heads=2,
+        d_ff=64,
+        encoder_layers=1,
+        decoder_layers=1,
+        max_length=160,
+        formality=["de"],  # type: ignore[arg-type]  # as it is read from a file
+    )
+    directory = tmp_path_factory.mktemp("wide") / "wide"
+    checkpoint.save(directory, config, EncoderDecoder(config).state_dict(), vocabulary, "# wide\n")
+    return directory
+
+
+def test_prepare_search_and_assemble_are_translate(wide: Path) -> None:
+    translator, search = Translator.load(wide, dtype="float32"), SearchConfig(beam_size=2, nbest=2)
+    (whole,) = translator.translate([TEXT], "en", "de", search)
+    document = translator.prepare(TEXT, "en", "de")
+    assert "".join(part.text for part in document.segments) == TEXT
+    assert len(document.sources) == 3
+    pool = translator.pool(search)
+    order = {ticket: i for i, ticket in enumerate(pool.add(document.sources))}
+    results = [[] for _ in document.sources]  # type: ignore[var-annotated]
+    while len(pool):
+        for ticket, found in pool.step():
+            results[order[ticket]] = found
+    assert translator.assemble(document, results, search).text == whole.text
+    assert len(whole.hypotheses) == 2
+
+
+def test_the_form_of_address_is_a_tag_behind_the_language(wide: Path) -> None:
+    translator = Translator.load(wide, dtype="float32")
+    vocabulary = translator.vocabulary
+    for formality in ("formal", "informal"):
+        (source,) = translator.prepare("the cat", "en", "de", formality).sources
+        assert source[:2] == (vocabulary.tag("de"), vocabulary.id(f"<{formality}>")) and source[-1] == EOS
+    assert translator.prepare("the cat", "en", "de").sources[0] == tuple(vocabulary.source_ids("the cat", "de"))
+
+
+def test_a_form_of_address_that_cannot_be_had_is_refused(wide: Path, checkpoint_directory: Path) -> None:
+    translator = Translator.load(wide)
+    translator.check("en", "de", "formal")
+    with pytest.raises(UserError, match="formality = formal is not to be had in 'en'"):
+        translator.translate(["a"], "de", "en", formality="formal")
+    with pytest.raises(UserError, match="unknown formality 'polite'; choose from default, formal, informal"):
+        translator.translate(["a"], "en", "de", formality="polite")
+    with pytest.raises(UserError, match="this model: no language"):
+        Translator.load(checkpoint_directory).check("en", "de", "informal")
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_all_arithmetics_translate(wide: Path, beam_size: int) -> None:
+    texts = [TEXT, "", "the cat is today.", *(f"my coffee {i} is good" for i in range(20))]
+    for dtype in ("auto", "float32", "bfloat16", "int8"):
+        if dtype == "int8" and unsupported(Translator.load(wide, dtype="float32").model):
+            continue
+        translator = Translator.load(wide, dtype=dtype)
+        assert translator.dtype in ("float32", "bfloat16", "int8") and dtype in ("auto", translator.dtype)
+        done: list[int] = []
+        found = translator.translate(texts, "en", "de", SearchConfig(beam_size=beam_size), done.append)
+        assert [t.text for t in found] == [
+            translator.translate([text], "en", "de", SearchConfig(beam_size=beam_size))[0].text for text in texts
+        ]
+        assert sum(done) == 23 and found[1].text == ""
+
+
+def test_what_this_machine_or_model_cannot_do_is_said(checkpoint_directory: Path) -> None:
+    with pytest.raises(UserError, match="dtype int8 cannot be had: "):
+        Translator.load(checkpoint_directory, dtype="int8")
+    with pytest.raises(UserError, match="unknown dtype 'int4'"):
+        Translator.load(checkpoint_directory, dtype="int4")
+
+
+def test_several_threads_give_what_one_gives(wide: Path) -> None:
+    translator = Translator.load(wide)
+    texts = [f"my dog {i} is good" for i in range(40)]
+    alone = [t.text for t in translator.translate(texts, "en", "de")]
+    torch.set_num_threads(3)
+    try:
+        assert [t.text for t in translator.translate(texts, "en", "de")] == alone
+    finally:
+        torch.set_num_threads(1)
