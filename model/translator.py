@@ -6,6 +6,7 @@ a benchmark give the same words for the same sentence.
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 import time
@@ -94,7 +95,9 @@ class Translator:
     def load(cls, path: str | Path | None = None, device: str = "cpu", dtype: str = "auto") -> Translator:
         """Load a checkpoint directory, the shipped one where ``path`` is None. Raises CheckpointError."""
         loaded = checkpoint.load(path if path is not None else checkpoint.PRETRAINED)
-        return cls(loaded.model().to(device), loaded.vocabulary, loaded.name, loaded.hash, dtype)
+        translator = cls(loaded.model().to(device), loaded.vocabulary, loaded.name, loaded.hash, dtype)
+        gc.freeze()  # what is loaded stays: the collector need not walk through PyTorch again and again
+        return translator
 
     def _use(self, dtype: str) -> None:
         self.dtype, self._int8 = dtype, None
