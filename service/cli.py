@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,29 +100,43 @@ def translate(
         FileTranslation(translator, source, target, config, format_, scores).run(paths, output)
 
 
-@main.command(short_help="Serve a model over gRPC.")
-@click.option("--checkpoint", metavar="DIR", help="The model to serve instead of the shipped one.")
+@main.command(short_help="Serve models over gRPC.")
+@click.option(
+    "--checkpoint", metavar="DIR[,DIR]...", help="Checkpoints or folders of them.  [default: shipped]"
+)
 @click.option("--listen", metavar="HOST:PORT", help="Port 0 takes a free one.  [default: localhost:50051]")
+@click.option("--workers", type=int, metavar="N", help="Processes that share the port.  [default: 1]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of service.config.")
-def serve(checkpoint: str | None, listen: str | None, settings: tuple[str, ...]) -> None:
+def serve(checkpoint: str | None, listen: str | None, workers: int | None, settings: tuple[str, ...]) -> None:
     """Serve translation.v1.TranslationService until SIGTERM or Ctrl-C, then finish the calls in flight.
 
-    Health reports SERVING once the model is loaded and warm. The log on standard error names the port.
+    Health reports SERVING once the models are loaded and warm. SIGHUP looks for new, changed and removed checkpoints.
+    The log on standard error names the port.
     """
     import logging
 
     from service.config import ServiceConfig
+    from service.observe import set_up_logging
     from service.server import serve as run
+    from service.supervisor import supervise, this_worker
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    config = ServiceConfig.from_settings([*settings, *([f"listen={listen}"] if listen else [])])
+    options = {"listen": listen, "workers": workers}
+    given = [f"{name}={value}" for name, value in options.items() if value is not None]
+    config = ServiceConfig.from_settings([*settings, *given])
+    set_up_logging(config.log_format)
+    worker = this_worker()
+    if worker:
+        config = config.for_worker(*worker)
+    elif config.workers > 1:
+        sys.exit(supervise(config))
+    paths = [Path(path) for path in checkpoint.split(",")] if checkpoint else [None]
 
-    def load() -> Any:
+    def load(path: Path | None) -> Any:
         from model.translator import Translator
 
-        return Translator.load(checkpoint)
+        return Translator.load(path)
 
-    answered = asyncio.run(run(load, config))
+    answered = asyncio.run(run(paths, load, config, worker=worker is not None))
     logging.shutdown()
     os._exit(0 if answered else 1)  # the model's thread may still be at work, and there is no waiting for it
 

@@ -68,7 +68,9 @@ def translator(tiny_model: EncoderDecoder, vocabulary: Vocabulary) -> Translator
 def test_items_survive_a_model_that_knows_nothing(translator: Translator, parts: list[str], beam: int) -> None:
     """Random weights write nonsense; every item comes out as often as it went in."""
     text = " ".join(parts)
-    found = translator.translate([text], "en", "de", SearchConfig(beam_size=beam, max_length_ratio=0.5, max_length_offset=2))[0].text
+    found = translator.translate(
+        [text], "en", "de", SearchConfig(beam_size=beam, max_length_ratio=0.5, max_length_offset=2)
+    )[0].text
     for item, is_item in guards.around_items(text):
         assert not is_item or found.count(item) == text.count(item), (text, found)
 
@@ -77,9 +79,13 @@ def test_items_survive_a_model_that_knows_nothing(translator: Translator, parts:
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_number_survives_or_is_warned_of(translator: Translator, numbers: list[int]) -> None:
     text = "the cat " + " and ".join(map(str, numbers))
-    translation = translator.translate([text], "en", "de", SearchConfig(beam_size=2, max_length_ratio=0.5, max_length_offset=2))[0]
+    translation = translator.translate(
+        [text], "en", "de", SearchConfig(beam_size=2, max_length_ratio=0.5, max_length_offset=2)
+    )[0]
     lost = guards.changed_items(text, translation.text)
-    assert list(dict.fromkeys(lost)) == [warning.detail for warning in translation.warnings if warning.code == "ITEM_CHANGED"]
+    assert list(dict.fromkeys(lost)) == [
+        warning.detail for warning in translation.warnings if warning.code == "ITEM_CHANGED"
+    ]
 
 
 def test_a_clean_hypothesis_is_preferred(translator: Translator) -> None:
