@@ -91,6 +91,7 @@ class Server:
                 # else a second server would take half of the calls, unnoticed
                 ("grpc.so_reuseport", int(self._shared_port)),
                 ("grpc.max_receive_message_length", config.max_message_bytes),
+                ("grpc.http2.bdp_probe", 0),  # 64 KiB unread a stream, not megabytes: texts need no more
                 *KEEPALIVE,
             ],
             compression=COMPRESSION[config.compression],
