@@ -101,9 +101,7 @@ def translate(
 
 
 @main.command(short_help="Serve models over gRPC.")
-@click.option(
-    "--checkpoint", metavar="DIR[,DIR]...", help="Checkpoints or folders of them.  [default: shipped]"
-)
+@click.option("--checkpoint", metavar="DIR[,DIR]...", help="Checkpoints or folders of them.  [default: shipped]")
 @click.option("--listen", metavar="HOST:PORT", help="Port 0 takes a free one.  [default: localhost:50051]")
 @click.option("--workers", type=int, metavar="N", help="Processes that share the port.  [default: 1]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of service.config.")

@@ -276,7 +276,6 @@ def retry_info(error: Any) -> float | None:
     if (packed := metadata.get(rpc_status.GRPC_DETAILS_METADATA_KEY)) is None:
         return None
 
-
     info = error_details_pb2.RetryInfo()
     for detail in status_pb2.Status.FromString(packed).details:
         if detail.Unpack(info):

@@ -284,6 +284,7 @@ def test_a_slow_reader_stops_the_reading() -> None:
         grpc.insecure_channel(server.address, options) as channel,
     ):
         call = pb_grpc.TranslationServiceStub(channel).TranslateStream(texts())
+        wait_until(lambda: sent > 0)
         before = -1
         while sent != before:  # until nothing moves any more
             before = sent
@@ -325,19 +326,19 @@ def test_a_drained_stream_ends_with_what_was_read(translator: Slow) -> None:
             assert drained.result(timeout=10) is True
 
 
-def test_detection(stub: pb_grpc.TranslationServiceStub) -> None:
-    answer = stub.DetectLanguage(pb.DetectLanguageRequest(content="Ich habe heute leider keine Zeit."))
-    assert answer.languages[0].language_code == "de"
-    assert answer.languages[0].confidence > 0.9
-    assert list(stub.DetectLanguage(pb.DetectLanguageRequest(content="12:30")).languages) == []
-    assert failure(stub.DetectLanguage, pb.DetectLanguageRequest()).code() == grpc.StatusCode.INVALID_ARGUMENT
-
-
-def test_the_source_language_is_detected_text_by_text(stub: pb_grpc.TranslationServiceStub) -> None:
-    answer = stub.Translate(request("The weather is", "Heute ist es", "12", source_language_code=""))
-    found = [(one.translated_text, one.detected_language_code) for one in answer.translations]
-    assert found == [("THE WEATHER IS", "en"), ("Heute ist es", "de"), ("12", "")]
-    assert answer.translations[1].warnings[0].code == pb.TranslationWarning.COPIED_SOURCE
+def test_detection() -> None:
+    with running(FakeTranslator) as server, grpc.insecure_channel(server.address) as channel:
+        stub = pb_grpc.TranslationServiceStub(channel)
+        found = stub.DetectLanguage(pb.DetectLanguageRequest(content="Ich habe heute leider keine Zeit.")).languages[0]
+        assert found.language_code == "de"
+        assert found.confidence > 0.9
+        assert list(stub.DetectLanguage(pb.DetectLanguageRequest(content="12:30")).languages) == []
+        assert failure(stub.DetectLanguage, pb.DetectLanguageRequest()).code() == grpc.StatusCode.INVALID_ARGUMENT
+        # Without a source language, each text's is detected; what is in the target language already stays as it is
+        answer = stub.Translate(request("The weather is nice", "Heute ist es schön", "12", source_language_code=""))
+        translations = [(one.translated_text, one.detected_language_code) for one in answer.translations]
+        assert translations == [("THE WEATHER IS NICE", "en"), ("Heute ist es schön", "de"), ("12", "")]
+        assert answer.translations[1].warnings[0].code == pb.TranslationWarning.COPIED_SOURCE
 
 
 def test_formality_and_warnings_arrive(stub: pb_grpc.TranslationServiceStub) -> None:
