@@ -119,7 +119,9 @@ class Translator:
         distinct = list(dict.fromkeys(ids for document, kept in reviewed for ids in missing(document, kept)))
         second = dict(zip(distinct, self._search(distinct, wider, None), strict=True))
         return [
-            self.assemble(document, [found or second[ids] for ids, found in zip(document.sources, kept)], search)
+            self.assemble(
+                document, [found or second[ids] for ids, found in zip(document.sources, kept, strict=True)], search
+            )
             for document, kept in reviewed
         ]
 

@@ -139,6 +139,33 @@ def serve(checkpoint: str | None, listen: str | None, workers: int | None, setti
     os._exit(0 if answered else 1)  # the model's thread may still be at work, and there is no waiting for it
 
 
+@main.group(short_help="Measure speed.")
+def bench() -> None:
+    """Measure speed on this machine."""
+
+
+@bench.command("serve", short_help="Calls a second, latency, overhead.")
+@click.option("--clients", default="1,32", show_default=True, metavar="N[,N]...", help="Connections at once.")
+@click.option("--calls", type=click.IntRange(10), default=500, show_default=True, metavar="N", help="In all, a row.")
+@click.option("--sizes", default="1", show_default=True, metavar="N[,N]...", help="Sentences a request, in turn.")
+@click.option("--checkpoint", metavar="DIR", help="Instead of the shipped model.")
+@click.option("--json", "as_json", is_flag=True, help="One object on standard output.")
+def bench_serve(clients: str, calls: int, sizes: str, checkpoint: str | None, as_json: bool) -> None:
+    """Start a server on loopback and load it with clients. Answers that differ from those of a single client end the
+    run with an error. Speedup is the last row against the first."""
+    import json
+
+    from service.bench import bench as run
+    from service.bench import table
+
+    try:
+        numbers = [[int(number) for number in text.split(",")] for text in (clients, sizes)]
+    except ValueError:
+        raise UserError("--clients and --sizes are numbers, separated by commas") from None
+    result = run(numbers[0], calls, numbers[1], checkpoint)
+    click.echo(json.dumps(result) if as_json else table(result))
+
+
 @main.command(short_help="Train a model.")
 @click.argument("recipe", type=click.Path(path_type=Path), metavar="RECIPE.toml")
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder of the run.")

@@ -82,7 +82,7 @@ class Server:
             interceptors.insert(0, tracing_interceptor(config.otlp_endpoint))
         credentials = server_credentials(config)
         if config.tokens_file:
-            interceptors.append(TokenInterceptor(read_tokens(config.tokens_file), self.metrics))
+            interceptors.insert(0, TokenInterceptor(read_tokens(config.tokens_file), self.metrics))
             if credentials is None:
                 log.warning("tokens travel unencrypted: set tls_certificate and tls_key, or let a proxy do TLS")
         server = grpc.aio.server(

@@ -12,8 +12,8 @@ from model.translator import Translator
 from model.vocabulary import Vocabulary
 
 ITEMS = st.sampled_from(
-    ["https://example.org/a?b=1&c=%20d", "www.x.de/y", "jo.do+x@mail.example.com", "{name}", "{0}", "{}", "{{user}}"]
-    + ["${HOME}", "%s", "%(count)d", "%1$s", "%.2f", "<b>", "</b>", '<a href="/x y">', "<br/>"]
+    r"https://example.org/a?b=1&c=%20d www.x.de/y jo.do+x@mail.example.com {name} {0} {} {{user}} ${HOME} "
+    "%s %(count)d %1$s %.2f <b> </b> <br/>".split()
 )
 TEXTS = st.lists(st.one_of(st.sampled_from(["the cat", "wo ist", "good", ",", "(", "station."]), ITEMS), max_size=6)
 

@@ -102,9 +102,12 @@ def test_a_stream_of_any_length_takes_texts_as_translations_are_taken(client: Cl
 
 def test_replicas_take_turns_and_a_dead_one_does_not_matter() -> None:
     one, two = FakeTranslator(), FakeTranslator()
-    with running(lambda: one) as first, running(lambda: two) as second:
-        with Client(f"{first.address},{second.address},127.0.0.1:1") as client:
-            found = [client.translate([f"a{i}"], "en", "de")[0].translated_text for i in range(9)]
+    with (
+        running(lambda: one) as first,
+        running(lambda: two) as second,
+        Client(f"{first.address},{second.address},127.0.0.1:1") as client,
+    ):
+        found = [client.translate([f"a{i}"], "en", "de")[0].translated_text for i in range(9)]
     assert found == [f"A{i}" for i in range(9)]
     assert len(one.calls) > 2
     assert len(two.calls) > 2
@@ -118,7 +121,8 @@ def test_a_full_server_is_asked_again_when_it_says() -> None:
             entered.set()
             go.wait(timeout=10)
 
-    with running(lambda: FakeTranslator(before=before), queue_tokens=20) as server, Client(server.address) as client:
+    load = lambda: FakeTranslator(before=before)  # noqa: E731
+    with running(load, queue_tokens=20) as server, Client(server.address) as client:  # noqa: SIM117
         with ThreadPoolExecutor(3) as pool:
             slow = pool.submit(client.translate, ["slow"], "en", "de")
             assert entered.wait(timeout=10)
