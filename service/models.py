@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,7 +84,7 @@ class Models:
         if old and old.stamp == stamp:
             return
         begin = time.monotonic()
-        translator = await asyncio.to_thread(self._load, place)
+        translator = await _in_daemon(self._load, place)
         if any(loaded.translator.name == translator.name for at, loaded in self._loaded.items() if at != place):
             raise UserError(f"two models are named {translator.name}; rename the folder {place}")
         await self._warm_up(translator)
@@ -102,6 +104,21 @@ class Models:
             raise
         except Exception as error:
             raise CheckpointError(f"model {translator.name} cannot translate: {error!r}") from error
+
+
+async def _in_daemon(load: Callable[[Path | None], Translator], place: Path | None) -> Translator:
+    """As asyncio.to_thread, but the end of the process does not wait for it."""
+    future: Future[Translator] = Future()
+    future.set_running_or_notify_cancel()  # who waits for it cannot cancel it
+
+    def run() -> None:
+        try:
+            future.set_result(load(place))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return await asyncio.wrap_future(future)
 
 
 def _checkpoints(path: Path | None) -> list[Path | None]:
