@@ -295,7 +295,7 @@ def message(found: Translation | str, detected: str, num_hypotheses: int, model:
             for one in found.hypotheses[:num_hypotheses]
         ],
         warnings=[
-            pb.TranslationWarning(code=pb.TranslationWarning.Code.Value(one.code), detail=one.detail)
+            pb.TranslationWarning(code=one.code, detail=one.detail)
             for one in found.warnings
         ],
     )

@@ -129,7 +129,7 @@ def wrong_contents(request: pb.TranslateRequest, config: ServiceConfig) -> list[
 
 
 def wrong_languages(request: pb.TranslateRequest, languages: Sequence[str]) -> list[tuple[str, str]]:
-    violations = []
+    violations: list[tuple[str, str]] = []
     for field in ("source_language_code", "target_language_code"):
         code = getattr(request, field)
         if not code and field == "target_language_code":
