@@ -294,8 +294,5 @@ def message(found: Translation | str, detected: str, num_hypotheses: int, model:
             pb.Hypothesis(text=one.text, score=one.score, tokens=one.tokens, token_scores=one.token_scores)
             for one in found.hypotheses[:num_hypotheses]
         ],
-        warnings=[
-            pb.TranslationWarning(code=one.code, detail=one.detail)
-            for one in found.warnings
-        ],
+        warnings=[pb.TranslationWarning(code=one.code, detail=one.detail) for one in found.warnings],
     )
