@@ -6,6 +6,7 @@ a benchmark give the same words for the same sentence.
 
 from __future__ import annotations
 
+import functools
 import gc
 import logging
 import threading
@@ -13,12 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
-from model import checkpoint, segment
+from model import checkpoint, guards, segment
 from model.config import ModelConfig, SearchConfig
 from model.errors import UserError
 from model.int8 import Int8Model, unsupported
@@ -51,13 +52,23 @@ class Document:
 
     segments: tuple[segment.Segment, ...]
     sources: tuple[tuple[int, ...], ...]
+    source: str
+    target: str
+    formality: str = "default"
+
+    @property
+    def sentences(self) -> list[str]:
+        """The text behind each of ``sources``."""
+        return [part.text for part in self.segments if part.translate]
 
 
 @dataclass(frozen=True)
 class Translation:
-    """The hypotheses for one text, best first; at least one."""
+    """The hypotheses for one text, best first; at least one. A sentence's doubtful ones (``model.guards``) come after
+    its clean ones; where no clean one was found, ``warnings`` say what is wrong with the best."""
 
     hypotheses: tuple[Hypothesis, ...]
+    warnings: tuple[guards.QualityWarning, ...] = ()
 
     @property
     def text(self) -> str:
@@ -84,6 +95,8 @@ class Translator:
         if dtype not in DTYPES:
             raise UserError(f"unknown dtype '{dtype}'; choose from {', '.join(DTYPES)}")
         self.vocabulary, self.name, self.hash = vocabulary, name, hash
+        # Once to see whether a sentence fits, once to translate it
+        self._encode = functools.lru_cache(4096)(lambda text: vocabulary.encode(segment.normalise(text)))
         self.model, self.dtype = model, dtype
         self._int8: Int8Model | None = None
         if dtype == "auto":
@@ -156,8 +169,17 @@ class Translator:
         self.check(source, target, formality)
         documents = [self.prepare(text, source, target, formality) for text in texts]
         distinct = list(dict.fromkeys(ids for document in documents for ids in document.sources))
-        results = dict(zip(distinct, self._search(distinct, search, progress), strict=True))
-        return [self.assemble(document, [results[ids] for ids in document.sources], search) for document in documents]
+        first = dict(zip(distinct, self._search(distinct, search, progress), strict=True))
+        reviewed = [self.review(document, [first[ids] for ids in document.sources], search) for document in documents]
+        wider = self.wider(search)
+        distinct = list(dict.fromkeys(ids for document, kept in reviewed for ids in missing(document, kept)))
+        second = dict(zip(distinct, self._search(distinct, wider, None), strict=True))
+        return [
+            self.assemble(
+                document, [found or second[ids] for ids, found in zip(document.sources, kept, strict=True)], search
+            )
+            for document, kept in reviewed
+        ]
 
     def check(self, source: str, target: str, formality: str = "default") -> None:
         """UserError for a pair of languages or a form of address that the model cannot serve."""
@@ -177,17 +199,53 @@ class Translator:
 
     def prepare(self, text: str, source: str, target: str, formality: str = "default") -> Document:
         """Cut a text into sentences and encode each; what ``check`` refuses is not expected here."""
+        return self._document(self._split(text, source), source, target, formality)
 
-        encoded: dict[str, list[int]] = {}
+    def _split(self, text: str, source: str) -> list[segment.Segment]:
+        limit = min(SENTENCE_PIECES, self.config.max_length - 3)
+        return segment.split(text, source, lambda text: len(self._encode(text)), limit)
 
-        def pieces(text: str) -> int:
-            encoded[text] = self.vocabulary.encode(segment.normalise(text))
-            return len(encoded[text])
-
-        segments = segment.split(text, source, pieces, min(SENTENCE_PIECES, self.config.max_length - 3))
+    def _document(self, segments: Sequence[segment.Segment], source: str, target: str, formality: str) -> Document:
         before = self.vocabulary.prefix(target, formality)
-        sources = (tuple([*before, *encoded[part.text], EOS]) for part in segments if part.translate)
-        return Document(tuple(segments), tuple(sources))
+        sources = (tuple([*before, *self._encode(part.text), EOS]) for part in segments if part.translate)
+        return Document(tuple(segments), tuple(sources), source, target, formality)
+
+    def review(
+        self, document: Document, results: Sequence[Sequence[SearchResult]], search: SearchConfig
+    ) -> tuple[Document, list[Sequence[SearchResult] | None]]:
+        """What ``model.guards`` say of the first results: the document and, for each of its sources, the results, or
+        None where it is to be searched once more, with ``wider(search)``.
+
+        A sentence without a clean hypothesis gets a wider choice; one that lost an item (URL, placeholder, ...) is cut
+        into parts around its items, which then cannot be lost.
+        """
+        segments: list[segment.Segment] = []
+        kept: list[Sequence[SearchResult] | None] = []
+        remaining, rebuilt = iter(results), False
+        can_widen = self.wider(search) != search
+        for part in document.segments:
+            if not part.translate:
+                segments.append(part)
+                continue
+            nbest = next(remaining)
+            doubts = [guards.warnings(part.text, self.vocabulary.decode(result.ids)) for result in nbest]
+            lost = {doubt.detail for doubt in doubts[0] if doubt.code == "ITEM_CHANGED"}
+            around = guards.around_items(part.text)
+            if all(doubts) and any(is_item and text in lost for text, is_item in around):
+                cut = [[segment.Segment(t, False)] if item else self._split(t, document.source) for t, item in around]
+                segments += (piece for pieces in cut for piece in pieces)
+                kept += [None for pieces in cut for piece in pieces if piece.translate]
+                rebuilt = True
+            else:
+                segments.append(part)
+                kept.append(None if can_widen and all(doubts) else nbest)
+        if rebuilt:
+            document = self._document(segments, document.source, document.target, document.formality)
+        return document, kept
+
+    def wider(self, search: SearchConfig) -> SearchConfig:
+        """The search that returns every hypothesis of the beam."""
+        return search if search.sampling else replace(search, nbest=search.beam_size)
 
     def pool(self, search: SearchConfig) -> SearchPool:
         """An empty pool for sources that ``prepare`` made; what comes out of it goes into ``assemble``."""
@@ -237,10 +295,19 @@ class Translator:
     def assemble(
         self, document: Document, results: Sequence[Sequence[SearchResult]], search: SearchConfig
     ) -> Translation:
-        """The translation of a text from the n-best results of each of its ``sources``."""
+        """The translation of a text from the n-best results of each of its ``sources``; the clean ones come first."""
+        warnings: list[guards.QualityWarning] = []
+        ranked = []
+        for sentence, nbest in zip(document.sentences, results, strict=True):
+            doubts = [guards.warnings(sentence, self.vocabulary.decode(result.ids)) for result in nbest]
+            order = sorted(range(len(nbest)), key=lambda k: bool(doubts[k]))  # stable: the best clean one first
+            ranked.append([nbest[k] for k in order])
+            warnings += doubts[order[0]]
+            if nbest[order[0]].cut:
+                warnings.append(guards.QualityWarning("LENGTH_LIMIT"))
         hypotheses = []
-        for k in range(max((len(nbest) for nbest in results), default=1)):
-            chosen = iter([nbest[min(k, len(nbest) - 1)] for nbest in results])
+        for k in range(min(search.nbest, max((len(nbest) for nbest in ranked), default=1))):
+            chosen = iter([nbest[min(k, len(nbest) - 1)] for nbest in ranked])
             texts: list[str] = []
             ids: list[int] = []
             scores: list[float] = []
@@ -255,4 +322,9 @@ class Translator:
             score = sum(scores) / len(scores) ** search.length_penalty if scores else 0.0
             tokens = tuple(self.vocabulary.piece(id) for id in ids)
             hypotheses.append(Hypothesis("".join(texts), score, tokens, tuple(scores)))
-        return Translation(tuple(hypotheses))
+        return Translation(tuple(hypotheses), tuple(dict.fromkeys(warnings)))
+
+
+def missing(document: Document, results: Sequence[Sequence[SearchResult] | None]) -> list[tuple[int, ...]]:
+    """The sources whose results are still to be searched for."""
+    return [ids for ids, found in zip(document.sources, results, strict=True) if found is None]

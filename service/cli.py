@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -99,31 +100,70 @@ def translate(
         FileTranslation(translator, source, target, config, format_, scores).run(paths, output)
 
 
-@main.command(short_help="Serve a model over gRPC.")
-@click.option("--checkpoint", metavar="DIR", help="The model to serve instead of the shipped one.")
+@main.command(short_help="Serve models over gRPC.")
+@click.option("--checkpoint", metavar="DIR[,DIR]...", help="Checkpoints or folders of them.  [default: shipped]")
 @click.option("--listen", metavar="HOST:PORT", help="Port 0 takes a free one.  [default: localhost:50051]")
+@click.option("--workers", type=int, metavar="N", help="Processes that share the port.  [default: 1]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of service.config.")
-def serve(checkpoint: str | None, listen: str | None, settings: tuple[str, ...]) -> None:
+def serve(checkpoint: str | None, listen: str | None, workers: int | None, settings: tuple[str, ...]) -> None:
     """Serve translation.v1.TranslationService until SIGTERM or Ctrl-C, then finish the calls in flight.
 
-    Health reports SERVING once the model is loaded and warm. The log on standard error names the port.
+    Health reports SERVING once the models are loaded and warm. SIGHUP looks for new, changed and removed checkpoints.
+    The log on standard error names the port.
     """
     import logging
 
     from service.config import ServiceConfig
+    from service.observe import set_up_logging
     from service.server import serve as run
+    from service.supervisor import supervise, this_worker
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    config = ServiceConfig.from_settings([*settings, *([f"listen={listen}"] if listen else [])])
+    options = {"listen": listen, "workers": workers}
+    given = [f"{name}={value}" for name, value in options.items() if value is not None]
+    config = ServiceConfig.from_settings([*settings, *given])
+    set_up_logging(config.log_format)
+    worker = this_worker()
+    if worker:
+        config = config.for_worker(*worker)
+    elif config.workers > 1:
+        sys.exit(supervise(config))
+    paths = [Path(path) for path in checkpoint.split(",")] if checkpoint else [None]
 
-    def load() -> Any:
+    def load(path: Path | None) -> Any:
         from model.translator import Translator
 
-        return Translator.load(checkpoint)
+        return Translator.load(path)
 
-    answered = asyncio.run(run(load, config))
+    answered = asyncio.run(run(paths, load, config, worker=worker is not None))
     logging.shutdown()
     os._exit(0 if answered else 1)  # the model's thread may still be at work, and there is no waiting for it
+
+
+@main.group(short_help="Measure speed.")
+def bench() -> None:
+    """Measure speed on this machine."""
+
+
+@bench.command("serve", short_help="Calls a second, latency, overhead.")
+@click.option("--clients", default="1,32", show_default=True, metavar="N[,N]...", help="Connections at once.")
+@click.option("--calls", type=click.IntRange(10), default=500, show_default=True, metavar="N", help="In all, a row.")
+@click.option("--sizes", default="1", show_default=True, metavar="N[,N]...", help="Sentences a request, in turn.")
+@click.option("--checkpoint", metavar="DIR", help="Instead of the shipped model.")
+@click.option("--json", "as_json", is_flag=True, help="One object on standard output.")
+def bench_serve(clients: str, calls: int, sizes: str, checkpoint: str | None, as_json: bool) -> None:
+    """Start a server on loopback and load it with clients. Answers that differ from those of a single client end the
+    run with an error. Speedup is the last row against the first."""
+    import json
+
+    from service.bench import bench as run
+    from service.bench import table
+
+    try:
+        numbers = [[int(number) for number in text.split(",")] for text in (clients, sizes)]
+    except ValueError:
+        raise UserError("--clients and --sizes are numbers, separated by commas") from None
+    result = run(numbers[0], calls, numbers[1], checkpoint)
+    click.echo(json.dumps(result) if as_json else table(result))
 
 
 @main.command(short_help="Train a model.")
@@ -137,11 +177,6 @@ def train(recipe: Path, out: Path, resume: bool, overrides: tuple[str, ...]) -> 
     from training.trainer import train as run
 
     click.echo(run(load_recipe(recipe, overrides), out, resume))
-
-
-@main.group(short_help="Measure speed.")
-def bench() -> None:
-    """Measure speed, always against something in the same run."""
 
 
 @bench.command("decode", short_help="Decoding, against other engines with the same weights.")

@@ -1,17 +1,30 @@
-"""A small synchronous client of the service.
+"""Clients of the service, for programs with and without asyncio.
 
 >>> with Client("localhost:50051") as client:
 ...     client.translate(["Good morning."], "en", "de")[0].translated_text
+
+Texts go out in small requests, a few at a time, and each is retried by itself, on the next server where there are
+several. So any number of texts passes in constant memory, and no failure costs more than one request.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+import random
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.aio
 from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
 
 from model.config import SearchConfig
 from model.errors import UserError
@@ -19,24 +32,70 @@ from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
 from service.config import host_and_port
 from service.errors import ServiceError
-from service.validation import SAMPLING_ONLY
+from service.validation import FORMALITIES, SAMPLING_ONLY
 
 # What one request holds at most, far below the server's limits so that an answer comes within seconds.
 REQUEST_TEXTS = 256
 REQUEST_CHARACTERS = 20_000
+REQUESTS_IN_FLIGHT = 4  # enough that the model never waits for the next request
 MAX_ANSWER_BYTES = 256 << 20  # long n-best lists pass gRPC's default of 4 MiB
+ATTEMPTS = 6
+BACKOFF_SECONDS = (0.1, 5.0)  # doubled each time, with up to as much again at random; RetryInfo says otherwise
 # The server's answer says that the request is at fault, not the server.
-REFUSALS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.NOT_FOUND)
+REFUSALS = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.NOT_FOUND,
+    grpc.StatusCode.UNAUTHENTICATED,
+)
+OPTIONS = [("grpc.max_receive_message_length", MAX_ANSWER_BYTES), ("grpc.keepalive_time_ms", 60_000)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Connection:
+    """Where and how to call. ``servers``: HOST:PORT of one server or, separated by commas, of replicas, which take
+    turns. ``timeout``: seconds that one request may take, its retries included. ``token``: of the server's
+    tokens_file. ``tls``: PEM file of the authority that signed the server's certificate, "" for those that the system
+    trusts, None for no TLS; ``certificate`` and ``key`` are the client's own PEM files for mutual TLS."""
+
+    servers: str
+    timeout: float = 300.0
+    token: str = ""
+    tls: str | None = None
+    certificate: str = ""
+    key: str = ""
+
+    def addresses(self) -> list[str]:
+        addresses = [address.strip() for address in self.servers.split(",")]
+        for address in addresses:
+            host_and_port(address)
+        return addresses
+
+    def metadata(self) -> list[tuple[str, str]]:
+        return [("authorization", f"Bearer {self.token}")] if self.token else []
+
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        if self.tls is None:
+            return None
+        try:
+            files = [Path(path).read_bytes() if path else None for path in (self.tls, self.key, self.certificate)]
+        except OSError as error:
+            raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
+        return grpc.ssl_channel_credentials(*files)
 
 
 class Client:
-    """One connection to a server at HOST:PORT. ``timeout``: seconds that one request may take."""
+    """Synchronous; may be used from several threads. Arguments as of ``Connection``."""
 
-    def __init__(self, server: str, timeout: float = 300.0) -> None:
-        host_and_port(server)
-        self._server, self._timeout = server, timeout
-        self._channel = grpc.insecure_channel(server, options=[("grpc.max_receive_message_length", MAX_ANSWER_BYTES)])
-        self._stub = pb_grpc.TranslationServiceStub(self._channel)
+    def __init__(self, servers: str, timeout: float = 300.0, **how: Any) -> None:
+        self._connection = connection = Connection(servers, timeout, **how)
+        secure = connection.credentials()
+        self._channels = [
+            grpc.secure_channel(address, secure, OPTIONS) if secure else grpc.insecure_channel(address, OPTIONS)
+            for address in connection.addresses()
+        ]
+        self._stubs = itertools.cycle([pb_grpc.TranslationServiceStub(channel) for channel in self._channels])
+        self._threads = ThreadPoolExecutor(REQUESTS_IN_FLIGHT)
 
     def __enter__(self) -> Client:
         return self
@@ -45,7 +104,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        self._channel.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for channel in self._channels:
+            channel.close()
 
     def translate(
         self,
@@ -54,43 +115,203 @@ class Client:
         target: str,
         search: SearchConfig | None = None,
         progress: Callable[[int], object] | None = None,
+        formality: str = "default",
     ) -> list[pb.Translation]:
-        """Translate any number of texts, in as many requests as it takes; one translation each, in order.
+        """Translate any number of texts; one translation each, in order. ``source`` "": detected.
 
         ``progress`` is called with the number of texts that each answer brings. Raises UserError where the server
         refuses the input, ServiceError where it is out of reach, too slow or at fault.
         """
-        translations: list[pb.Translation] = []
-        search = search or SearchConfig()
-        for contents in requests_of(texts):
-            request = pb.TranslateRequest(
-                contents=contents,
-                source_language_code=source,
-                target_language_code=target,
-                search=search_options(search),
-                num_hypotheses=search.nbest,
-            )
-            translations += self._call(self._stub.Translate, request).translations
+        found: list[pb.Translation] = []
+        for part in self._parts(texts, source, target, search, formality):
+            found += part
             if progress:
-                progress(len(contents))
-        return translations
+                progress(len(part))
+        return found
+
+    def stream(
+        self,
+        texts: Iterable[str],
+        source: str,
+        target: str,
+        search: SearchConfig | None = None,
+        formality: str = "default",
+    ) -> Iterator[pb.Translation]:
+        """As ``translate``, for any number of texts in constant memory: each translation as soon as it and those
+        before it are there; texts are taken as translations are."""
+        for part in self._parts(texts, source, target, search, formality):
+            yield from part
+
+    def detect(self, text: str) -> list[tuple[str, float]]:
+        """The likeliest languages of a text, best first, and their probabilities."""
+        answer = self._call("DetectLanguage", pb.DetectLanguageRequest(content=text))
+        return [(language.language_code, language.confidence) for language in answer.languages]
 
     def models(self) -> list[pb.Model]:
         """The models of the server, the default one first."""
-        return list(self._call(self._stub.ListModels, pb.ListModelsRequest()).models)
+        return list(self._call("ListModels", pb.ListModelsRequest()).models)
 
-    def _call(self, method: grpc.UnaryUnaryMultiCallable, request: Message) -> Any:
+    def _parts(self, texts: Iterable[str], *how: Any) -> Iterator[Sequence[pb.Translation]]:
+        waiting: deque[Any] = deque()
+        requests = translate_requests(texts, *how)
         try:
-            return method(request, timeout=self._timeout)
-        except grpc.RpcError as error:
-            code, details = error.code(), " ".join((error.details() or "").split())
-        if code in REFUSALS:
-            raise UserError(f"{self._server} refused the request: {details}")
-        if code == grpc.StatusCode.UNAVAILABLE:
-            raise ServiceError(f"no answer from {self._server}, is 'nmt serve' running there? {details}")
-        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
-            raise ServiceError(f"{self._server} did not answer within {self._timeout:g} s")
-        raise ServiceError(f"{self._server} failed: {code.name}: {details}")
+            for request in requests:
+                waiting.append(self._threads.submit(self._call, "Translate", request))
+                if len(waiting) == REQUESTS_IN_FLIGHT:
+                    yield waiting.popleft().result().translations
+            while waiting:
+                yield waiting.popleft().result().translations
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    def _call(self, method: str, request: Message) -> Any:
+        until = time.monotonic() + self._connection.timeout
+        for attempt in itertools.count(1):
+            call = getattr(next(self._stubs), method)
+            try:
+                left = max(until - time.monotonic(), 0.001)
+                return call(request, timeout=left, metadata=self._connection.metadata())
+            except grpc.RpcError as error:
+                pause = pause_before_retry(error, attempt)
+                if pause is None or time.monotonic() + pause >= until:
+                    raise explained(error, self._connection) from None
+            time.sleep(pause)
+
+
+class AsyncClient:
+    """As ``Client``, in an event loop."""
+
+    def __init__(self, servers: str, timeout: float = 300.0, **how: Any) -> None:
+        self._connection = connection = Connection(servers, timeout, **how)
+        secure = connection.credentials()
+        self._channels = [
+            grpc.aio.secure_channel(address, secure, OPTIONS) if secure else grpc.aio.insecure_channel(address, OPTIONS)
+            for address in connection.addresses()
+        ]
+        self._stubs = itertools.cycle([pb_grpc.TranslationServiceStub(channel) for channel in self._channels])
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        for channel in self._channels:
+            await channel.close()
+
+    async def translate(
+        self,
+        texts: Sequence[str],
+        source: str,
+        target: str,
+        search: SearchConfig | None = None,
+        formality: str = "default",
+    ) -> list[pb.Translation]:
+        return [one async for one in self.stream(texts, source, target, search, formality)]
+
+    async def stream(
+        self,
+        texts: Iterable[str],
+        source: str,
+        target: str,
+        search: SearchConfig | None = None,
+        formality: str = "default",
+    ) -> AsyncIterator[pb.Translation]:
+        waiting: deque[asyncio.Task[Any]] = deque()
+        try:
+            for request in translate_requests(texts, source, target, search, formality):
+                waiting.append(asyncio.create_task(self._call("Translate", request)))
+                if len(waiting) == REQUESTS_IN_FLIGHT:
+                    for one in (await waiting.popleft()).translations:
+                        yield one
+            while waiting:
+                for one in (await waiting.popleft()).translations:
+                    yield one
+        finally:
+            for task in waiting:
+                task.cancel()
+
+    async def detect(self, text: str) -> list[tuple[str, float]]:
+        answer = await self._call("DetectLanguage", pb.DetectLanguageRequest(content=text))
+        return [(language.language_code, language.confidence) for language in answer.languages]
+
+    async def models(self) -> list[pb.Model]:
+        return list((await self._call("ListModels", pb.ListModelsRequest())).models)
+
+    async def _call(self, method: str, request: Message) -> Any:
+        until = time.monotonic() + self._connection.timeout
+        for attempt in itertools.count(1):
+            call = getattr(next(self._stubs), method)
+            try:
+                left = max(until - time.monotonic(), 0.001)
+                return await call(request, timeout=left, metadata=self._connection.metadata())
+            except grpc.RpcError as error:
+                pause = pause_before_retry(error, attempt)
+                if pause is None or time.monotonic() + pause >= until:
+                    raise explained(error, self._connection) from None
+            await asyncio.sleep(pause)
+
+
+def pause_before_retry(error: Any, attempt: int) -> float | None:
+    """Seconds to wait before the next attempt; None where there should be none.
+
+    Every method only reads, so a call that may have been lost on the way (UNAVAILABLE) can be made again. A refusal
+    for lack of room is retried only where the server says when.
+    """
+    if attempt >= ATTEMPTS:
+        return None
+    backoff = min(BACKOFF_SECONDS[0] * 2 ** (attempt - 1), BACKOFF_SECONDS[1]) * (1 + random.random())
+    if error.code() == grpc.StatusCode.UNAVAILABLE:
+        return backoff
+    if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and (given := retry_info(error)) is not None:
+        return given + backoff - BACKOFF_SECONDS[0]  # not all at the same moment
+    return None
+
+
+def retry_info(error: Any) -> float | None:
+    """The seconds of google.rpc.RetryInfo in a status; None without."""
+    metadata = dict(error.trailing_metadata() or ())
+    if (packed := metadata.get(rpc_status.GRPC_DETAILS_METADATA_KEY)) is None:
+        return None
+
+    info = error_details_pb2.RetryInfo()
+    for detail in status_pb2.Status.FromString(packed).details:
+        if detail.Unpack(info):
+            return info.retry_delay.ToTimedelta().total_seconds()
+    return None
+
+
+def explained(error: Any, connection: Connection) -> UserError | ServiceError:
+    """The error of a call in one line."""
+    code, details = error.code(), " ".join((error.details() or "").split())
+    servers = connection.servers
+    if code in REFUSALS:
+        return UserError(f"{servers} refused the request: {details}")
+    if code == grpc.StatusCode.UNAVAILABLE:
+        return ServiceError(f"no answer from {servers}, is 'nmt serve' running there? {details}")
+    if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+        return ServiceError(f"{servers} did not answer within {connection.timeout:g} s: {details}")
+    return ServiceError(f"{servers} failed: {code.name}: {details}")
+
+
+def translate_requests(
+    texts: Iterable[str], source: str, target: str, search: SearchConfig | None, formality: str
+) -> Iterator[pb.TranslateRequest]:
+    search = search or SearchConfig()
+    by_name = {name: value for value, name in FORMALITIES.items()}
+    if formality not in by_name:
+        raise UserError(f"unknown formality '{formality}'; choose from {', '.join(by_name)}")
+    for contents in requests_of(texts):
+        yield pb.TranslateRequest(
+            contents=contents,
+            source_language_code=source,
+            target_language_code=target,
+            search=search_options(search),
+            num_hypotheses=search.nbest,
+            formality=by_name[formality],
+        )
 
 
 def search_options(search: SearchConfig) -> pb.SearchOptions:
@@ -102,7 +323,7 @@ def search_options(search: SearchConfig) -> pb.SearchOptions:
     return pb.SearchOptions(**values)
 
 
-def requests_of(texts: Sequence[str]) -> Iterator[list[str]]:
+def requests_of(texts: Iterable[str]) -> Iterator[list[str]]:
     """The texts in parts of at most REQUEST_TEXTS texts and REQUEST_CHARACTERS characters, or one longer text."""
     part: list[str] = []
     characters = 0

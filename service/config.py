@@ -6,31 +6,46 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from model.config import check, from_dict
+from model.config import check, from_dict, one_of
 from model.errors import UserError
 
 
 @dataclass(frozen=True)
 class ServiceConfig:
-    """Limits of the server. A character is a Unicode code point; an empty text counts as one."""
+    """Limits and settings of the server. A character is a Unicode code point; an empty text counts as one. A token is
+    a piece that the model reads: of English and German about four characters."""
 
     listen: str = "localhost:50051"  # HOST:PORT; port 0 takes a free one
+    workers: int = 1  # processes that share the port, each with models, queue and limits of its own
     max_contents: int = 1024  # texts a request
     max_characters: int = 200_000  # a request, all its texts together: about 30 pages a minute on two cores
     max_message_bytes: int = 4 << 20  # a request on the wire
-    batch_characters: int = 8_000  # what the model translates in one go: a second or two of work on two cores
-    queue_characters: int = 400_000  # waiting for the model; a request beyond is refused at once
+    stream_characters: int = 20_000  # of one TranslateStream in work: what is beyond is not read from the wire
+    queue_tokens: int = 100_000  # waiting for the model; a request beyond is refused at once
+    pool_rows: int = 320  # live hypotheses decoded together, of all requests: enough to feed the matrix units
     drain_seconds: float = 30.0  # after SIGTERM, for the calls in flight
+    tls_certificate: str = ""  # PEM file with the server's certificate chain; empty: no TLS
+    tls_key: str = ""  # PEM file with its private key
+    tls_client_ca: str = ""  # PEM file; with it, only clients with a certificate of this authority may call
+    tokens_file: str = ""  # one bearer token a line; empty: anyone may call
+    compression: str = "none"  # of answers: "none", "gzip" or "deflate"; requests may use any
+    metrics_listen: str = ""  # HOST:PORT of Prometheus' /metrics (worker i adds i to the port); empty: none
+    otlp_endpoint: str = ""  # URL of an OpenTelemetry collector (gRPC); needs nmt[otel]; empty: no traces
+    log_format: str = "auto"  # "json", "text", or "auto": text on a terminal, else JSON
 
     def __post_init__(self) -> None:
         host_and_port(self.listen)
-        for name in ("max_contents", "max_characters", "max_message_bytes", "batch_characters"):
+        if self.metrics_listen:
+            host_and_port(self.metrics_listen)
+        for name in ("workers", "max_contents", "max_characters", "max_message_bytes", "stream_characters"):
             check(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1")
-        check(
-            self.queue_characters >= self.max_characters,
-            f"queue_characters = {self.queue_characters} must be at least max_characters = {self.max_characters}",
-        )
+        check(self.queue_tokens >= 1, f"queue_tokens = {self.queue_tokens} must be at least 1")
+        check(self.pool_rows >= 64, f"pool_rows = {self.pool_rows} must be at least 64, the widest beam")
         check(self.drain_seconds >= 0, f"drain_seconds = {self.drain_seconds} must not be negative")
+        one_of("compression", self.compression, ("none", "gzip", "deflate"))
+        one_of("log_format", self.log_format, ("auto", "json", "text"))
+        check(bool(self.tls_certificate) == bool(self.tls_key), "tls_certificate and tls_key go together")
+        check(not self.tls_client_ca or bool(self.tls_key), "tls_client_ca needs tls_certificate and tls_key")
 
     @classmethod
     def from_settings(cls, settings: Sequence[str]) -> ServiceConfig:
@@ -45,6 +60,14 @@ class ServiceConfig:
             except ValueError:
                 raise UserError(f"{key} = '{text}' is not a number") from None
         return from_dict(cls, values, "service settings")
+
+    def for_worker(self, number: int, listen: str) -> ServiceConfig:
+        """The settings of one worker of several: the port that all share, and a port of its own for metrics."""
+        metrics = self.metrics_listen
+        if metrics:
+            host, port = metrics.rsplit(":", 1)
+            metrics = f"{host}:{int(port) + number}"
+        return dataclasses.replace(self, listen=listen, metrics_listen=metrics)
 
 
 def host_and_port(address: str) -> tuple[str, int]:

@@ -1,123 +1,187 @@
-"""The model's own thread, and the queue in front of it.
+"""Continuous batching: the model's own thread, and the fair queue in front of it.
 
-All requests wait in one queue. Whenever the model is free it takes, oldest first, everything that waits with the same
-languages and search settings, up to ``batch_characters``, and translates it in one call. A large request is taken in
-slices, between which the others have their turn. So batches grow with the load, and an idle server answers at once.
+The sentences of all requests wait in one queue (``service.fairness``). Between two steps they join the search pool of
+their model and search settings, as far as the rows allow, and each leaves as soon as it is finished: batches grow with
+the load, and an idle server answers at once. Several pools step in turn. What is cancelled or too late frees its rows
+before the next step.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from model.config import SearchConfig
 from service.config import ServiceConfig
+from service.fairness import FairQueue
+from service.metrics import Metrics
 
 if TYPE_CHECKING:
-    from model.translator import Translation, Translator
+    from model.translator import Document, Translation, Translator
 
 log = logging.getLogger(__name__)
+# Encoding sentences one by one costs more than a group: they join a running pool when they are this share of what is
+# live, or after so many steps, whichever comes first.
+JOIN_SHARE, JOIN_STEPS = 0.25, 4
+IDLE_POOLS = 4  # empty pools that are kept for the next request of their kind
+SPEED_WEIGHT = 0.05  # of the newest step in the measured speed
 
 
 class QueueFullError(Exception):
-    """Too much is waiting already."""
+    """Too much is waiting already. ``retry_seconds``: when there should be room."""
+
+    def __init__(self, message: str, retry_seconds: float) -> None:
+        self.retry_seconds = retry_seconds
+        super().__init__(message)
 
 
 class DeadlineError(Exception):
-    """The caller's deadline passed while its request waited."""
+    """The caller's deadline passed while its request waited, or cannot be met."""
 
 
 @dataclass(frozen=True)
 class How:
-    """What two texts must share to be translated in one call."""
+    """How a text is to be translated."""
 
-    source: str
+    translator: Translator
+    source: str  # "" where it is to be detected
     target: str
     search: SearchConfig
-
-
-@dataclass(eq=False)
-class Job:
-    """The texts of one request."""
-
-    texts: Sequence[str]
-    how: How
-    deadline: float  # of time.monotonic
-    future: Future[list[Translation]] = field(default_factory=Future)
-    translations: list[Translation] = field(default_factory=list)  # of the texts before `taken` minus those in work
-    taken: int = 0  # texts handed to the model so far
-
-    def take(self, budget: int, at_least_one: bool) -> tuple[list[str], int]:
-        """The next texts that fit the budget, and their characters."""
-        start, characters = self.taken, 0
-        while self.taken < len(self.texts):
-            size = characters_of(self.texts[self.taken])
-            if characters + size > budget and not (at_least_one and self.taken == start):
-                break
-            self.taken, characters = self.taken + 1, characters + size
-        return list(self.texts[start : self.taken]), characters
-
-    def waiting(self) -> int:
-        return sum(characters_of(text) for text in self.texts[self.taken :])
+    formality: str = "default"
 
 
 @dataclass(frozen=True)
-class Slice:
-    """Part of a job that is in work."""
+class Caller:
+    """For whom: turns are shared between clients, then between the calls of each."""
 
-    job: Job
-    texts: list[str]
+    client: Hashable
+    call: Hashable
+    deadline: float  # of time.monotonic, in seconds; math.inf without one
+
+
+@dataclass(eq=False)
+class _Job:
+    """One text on its way. ``results``: for each of the document's sources, None until it is found."""
+
+    document: Document
+    how: How
+    caller: Caller
+    results: list[Any]
+    future: Future[Translation] = field(default_factory=Future)
+    reviewed: bool = False
+    begin: float = field(default_factory=time.monotonic)
+
+    def missing(self) -> list[int]:
+        return [i for i, found in enumerate(self.results) if found is None]
+
+
+@dataclass(frozen=True, eq=False)
+class _Sentence:
+    """One source of a job, in the queue or in a pool."""
+
+    job: _Job
+    index: int
+    search: SearchConfig
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return self.job.document.sources[self.index]
+
+    @property
+    def rows(self) -> int:
+        return self.search.nbest if self.search.sampling else self.search.beam_size
+
+
+class _Pool:
+    """A search pool and who waits for which of its sentences; the same sentence is in it once."""
+
+    def __init__(self, how: How, search: SearchConfig) -> None:
+        self.how, self.search = how, search
+        self.pool = how.translator.pool(search)
+        self.waiting: dict[int, list[_Sentence]] = {}  # by ticket
+        self.tickets: dict[tuple[int, ...], int] = {}  # by source
+
+    @property
+    def rows(self) -> int:
+        return len(self.waiting) * int(self.pool.beam)
+
+    def add(self, sentences: Sequence[_Sentence]) -> None:
+        """Let sentences join; those whose source is in the pool already share its place."""
+        fresh = list(dict.fromkeys(s.ids for s in sentences if s.ids not in self.tickets))
+        for ids, ticket in zip(fresh, self.pool.add(fresh), strict=True):
+            self.tickets[ids], self.waiting[ticket] = ticket, []
+        for sentence in sentences:
+            self.waiting[self.tickets[sentence.ids]].append(sentence)
+
+    def step(self) -> list[tuple[list[_Sentence], Any]]:
+        return [(self._forget(ticket), results) for ticket, results in self.pool.step()]
+
+    def drop_dead(self) -> None:
+        dead = {ticket for ticket, who in self.waiting.items() if all(s.job.future.done() for s in who)}
+        if dead:
+            self.pool.drop(dead)
+            for ticket in dead:
+                self._forget(ticket)
+
+    def _forget(self, ticket: int) -> list[_Sentence]:
+        sentences = self.waiting.pop(ticket)
+        del self.tickets[sentences[0].ids]
+        return sentences
 
 
 class Scheduler:
-    """Loads the model on a thread of its own and translates there what the other threads submit."""
+    """Translates on a thread of its own what the other threads submit."""
 
-    def __init__(self, load: Callable[[], Translator], config: ServiceConfig) -> None:
-        self._load = load
+    def __init__(self, config: ServiceConfig, metrics: Metrics | None = None) -> None:
         self._config = config
-        self._jobs: deque[Job] = deque()
-        self._waiting = 0  # characters of all jobs that the model has not taken yet
+        self._metrics = metrics or Metrics()
+        self._queue: FairQueue[_Sentence] = FairQueue()
+        self._jobs: set[_Job] = set()  # unfinished
         self._changed = threading.Condition()  # guards the two above and _closed
         self._closed = False
+        self._pools: list[_Pool] = []  # of the model's thread alone, as are the next two
+        self._steps = 0  # since sentences joined
+        self._speed = 0.0  # rows times steps a second of a well-filled pool; 0 until it was measured
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
-        self._loaded: Future[Translator] = Future()
-
-    def start(self) -> Future[Translator]:
-        """Begin to load; the future holds the model once it is loaded and warm, or what went wrong."""
         self._thread.start()
-        return self._loaded
 
     @property
-    def translator(self) -> Translator | None:
-        """The model; None until it is loaded."""
-        return self._loaded.result() if self._loaded.done() and not self._loaded.exception() else None
+    def waiting_tokens(self) -> int:
+        return self._queue.tokens
 
-    def submit(self, texts: Sequence[str], how: How, deadline: float) -> Future[list[Translation]]:
-        """Queue texts for translation. The future may be cancelled: what the model has not taken yet is dropped.
+    def submit(
+        self, documents: Sequence[Document], how: How, caller: Caller, limited: bool = True
+    ) -> list[Future[Translation]]:
+        """Queue documents; all or none. A future may be cancelled: what it asked for is then dropped.
 
-        ``deadline``: of time.monotonic, in seconds; past it the future fails with DeadlineError.
-        Raises QueueFullError where more than ``queue_characters`` would wait.
+        Past the caller's deadline a future fails with DeadlineError. Raises QueueFullError where more than
+        ``queue_tokens`` would wait or the others' work leaves too little time for the deadline, DeadlineError where
+        even an idle server could not meet it. ``limited=False``: neither (the server's own warm-up).
         """
-        job = Job(texts, how, deadline)
-        size = job.waiting()
+        jobs = [_Job(document, how, caller, [None] * len(document.sources)) for document in documents]
+        sentences = [_Sentence(job, i, how.search) for job in jobs for i in range(len(job.results))]
         with self._changed:
-            if self._waiting + size > self._config.queue_characters:
-                self._drop_finished()  # those that were cancelled while they waited make room
-            if self._waiting + size > self._config.queue_characters:
-                raise QueueFullError(
-                    f"{self._waiting} characters are waiting for the model, the limit is "
-                    f"{self._config.queue_characters}; try again later"
-                )
-            self._jobs.append(job)
-            self._waiting += size
+            if limited:
+                self._admit(sentences, caller)
+            for sentence in sentences:
+                self._push(sentence)
+            self._jobs.update(job for job in jobs if job.results)
             self._changed.notify()
-        return job.future
+        for job in jobs:
+            if not job.results:  # blank text
+                self._complete(job)
+        return [job.future for job in jobs]
+
+    def check_room(self) -> None:
+        """Raise QueueFullError where ``submit`` would, whatever the size of the request."""
+        with self._changed:
+            self._admit((), Caller(None, None, math.inf))
 
     def close(self, timeout: float) -> bool:
         """Finish what is queued, then end the thread. False if it is still at work after ``timeout`` seconds."""
@@ -127,91 +191,176 @@ class Scheduler:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def _run(self) -> None:
-        self._loaded.set_running_or_notify_cancel()  # so that who waits for it cannot cancel it
-        try:
-            translator = self._load()
-            source, target = translator.languages[:2]
-            translator.translate(["Good morning."], source, target)  # the first call is the slowest
-        except BaseException as error:
-            self._loaded.set_exception(error)
-            return
-        self._loaded.set_result(translator)
-        while slices := self._take():
-            self._translate(translator, slices)
+    def _admit(self, sentences: Sequence[_Sentence], caller: Caller) -> None:
+        tokens = sum(len(sentence.ids) for sentence in sentences)
+        if self._queue.tokens and self._queue.tokens + max(tokens, 1) > self._config.queue_tokens:
+            self._discard_dead()  # those that were cancelled while they waited make room
+        waiting, limit = self._queue.tokens, self._config.queue_tokens
+        rows = max((sentence.rows for sentence in sentences), default=1)
+        speed = self._speed / rows  # tokens a second
+        if (
+            waiting and waiting + max(tokens, 1) > limit
+        ):  # an empty queue takes any request that the other limits let through
+            raise QueueFullError(
+                f"{waiting} tokens are waiting for the model and {tokens} more would pass the limit of {limit}; "
+                "try again later",
+                (waiting + tokens - limit) / speed if speed else 1.0,
+            )
+        remaining = caller.deadline - time.monotonic()
+        if remaining <= 0 or (speed and tokens / speed > remaining):
+            raise DeadlineError(
+                f"{tokens} tokens within {max(remaining, 0):.3g} s is more than this server can do; "
+                "send less at once or allow more time"
+            )
+        if speed and (needed := self._queue.ahead(caller.client, caller.call, tokens) / speed) > remaining:
+            raise QueueFullError(
+                f"the deadline cannot be met: with what waits before it, the request needs {needed:.3g} s and has "
+                f"{remaining:.3g} s; try again later or allow more time",
+                needed - remaining,
+            )
 
-    def _take(self) -> list[Slice]:
-        """Wait for work and take the next batch; nothing once the scheduler is closed and the queue is empty."""
-        with self._changed:
-            self._drop_finished()
-            while not self._jobs:
-                if self._closed:
-                    return []
-                self._changed.wait()
-                self._drop_finished()
-            slices: list[Slice] = []
-            untouched: deque[Job] = deque()
-            unfinished: list[Job] = []  # to the end of the queue: the next batch is another caller's
-            budget = self._config.batch_characters
-            for job in self._jobs:
-                texts: list[str] = []
-                if job.how == self._jobs[0].how:
-                    texts, characters = job.take(budget, at_least_one=not slices)
-                if not texts:
-                    untouched.append(job)
-                    continue
-                slices.append(Slice(job, texts))
-                budget -= characters
-                self._waiting -= characters
-                if job.taken < len(job.texts):
-                    unfinished.append(job)
-            self._jobs = untouched
-            self._jobs.extend(unfinished)
-            return slices
+    def _push(self, sentence: _Sentence) -> None:
+        caller = sentence.job.caller
+        self._queue.push(caller.client, caller.call, sentence, len(sentence.ids))
 
-    def _drop_finished(self) -> None:
-        """Take out of the queue what nobody waits for any more. Call with the lock held."""
+    def _discard_dead(self) -> None:
+        """Settle what is too late, and take out of the queue what nobody waits for any more. Call with the lock."""
         now = time.monotonic()
-        for job in self._jobs:
-            if job.deadline <= now:
-                _settle(job, error=DeadlineError("the deadline passed while the request waited for the model"))
-        kept: deque[Job] = deque()
-        for job in self._jobs:  # one look at each: another thread may cancel meanwhile
+        for job in list(self._jobs):
+            if job.caller.deadline <= now:
+                _settle(job, DeadlineError("the deadline passed before the translation was finished"))
             if job.future.done():
-                self._waiting -= job.waiting()
-            else:
-                kept.append(job)
-        self._jobs = kept
+                self._jobs.discard(job)
+                self._queue.discard(job.caller.client, job.caller.call, lambda s: s.job.future.done())
 
-    def _translate(self, translator: Translator, slices: list[Slice]) -> None:
-        how = slices[0].job.how
-        texts = [text for part in slices for text in part.texts]
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue and not any(pool.waiting for pool in self._pools):
+                    if self._closed:
+                        return
+                    self._changed.wait()
+                begin = time.monotonic()
+                self._discard_dead()
+                rows = sum(pool.rows for pool in self._pools)
+                joining = self._next_group(rows)
+            for pool in self._pools:
+                pool.drop_dead()
+            self._join(joining)
+            self._step(begin)
+
+    def _next_group(self, live: int) -> list[_Sentence]:
+        """The sentences that may join now, in the order of their turns. Call with the lock."""
+        self._steps += 1
+        free = self._config.pool_rows - live
+        head = self._queue.peek()
+        if head is None or head.rows > free:
+            return []
+        if min(free, len(self._queue) * head.rows) < JOIN_SHARE * live and self._steps < JOIN_STEPS:
+            return []
+        group: list[_Sentence] = []
+        while (head := self._queue.peek()) is not None and head.rows <= free:
+            group.append(self._queue.pop())
+            free -= head.rows
+        self._steps = 0
+        return group
+
+    def _join(self, sentences: Iterable[_Sentence]) -> None:
+        groups: dict[tuple[int, SearchConfig], list[_Sentence]] = {}
+        for sentence in sentences:
+            groups.setdefault((id(sentence.job.how.translator), sentence.search), []).append(sentence)
+            self._metrics.queue_seconds.observe(time.monotonic() - sentence.job.begin)
+        for group in groups.values():
+            try:
+                self._pool_for(group[0]).add(group)
+            except Exception:
+                for sentence in group:  # alone: one caller's text must not fail the others'
+                    self._start_alone([sentence])
+
+    def _pool_for(self, sentence: _Sentence) -> _Pool:
+        how = sentence.job.how
+        for pool in self._pools:
+            if pool.how.translator is how.translator and pool.search == sentence.search:
+                return pool
+        self._pools.append(_Pool(how, sentence.search))
+        return self._pools[-1]
+
+    def _start_alone(self, sentences: list[_Sentence]) -> None:
+        """Give the same sentence of some jobs a pool of its own, of which only these jobs depend."""
         try:
-            translations = translator.translate(texts, how.source, how.target, how.search)
+            pool = _Pool(sentences[0].job.how, sentences[0].search)
+            pool.add(sentences)
         except Exception as error:
-            if len(slices) == 1:
-                _settle(slices[0].job, error=error)
-            else:  # one caller's text must not fail the others'
-                for part in slices:
-                    self._translate(translator, [part])
-            return
-        for part in slices:
-            part.job.translations += translations[: len(part.texts)]
-            translations = translations[len(part.texts) :]
-            if len(part.job.translations) == len(part.job.texts):
-                _settle(part.job)
-
-
-def characters_of(text: str) -> int:
-    """What a text counts for in every limit: its Unicode code points, at least one."""
-    return max(1, len(text))
-
-
-def _settle(job: Job, error: Exception | None = None) -> None:
-    try:
-        if error is None:
-            job.future.set_result(job.translations)
+            self._fail(sentences, error)
         else:
-            job.future.set_exception(error)
+            self._pools.append(pool)
+
+    def _step(self, begin: float) -> None:
+        rows = sum(pool.rows for pool in self._pools)
+        finished: list[tuple[list[_Sentence], Any]] = []
+        for pool in list(self._pools):
+            if not pool.waiting:
+                continue
+            try:
+                finished += pool.step()
+            except Exception as error:
+                self._pools.remove(pool)
+                for sentences in pool.waiting.values():
+                    if len(pool.waiting) == 1:
+                        self._fail(sentences, error)
+                    else:
+                        self._start_alone(sentences)
+        seconds = time.monotonic() - begin
+        self._metrics.step_rows.observe(rows)
+        if rows >= self._config.pool_rows // 2:
+            speed = rows / seconds
+            self._speed += (speed - self._speed) * (SPEED_WEIGHT if self._speed else 1.0)
+        for sentences, results in finished:
+            for sentence in sentences:
+                sentence.job.results[sentence.index] = results
+                if not sentence.job.future.done() and not sentence.job.missing():
+                    self._complete(sentence.job)
+        idle = [pool for pool in self._pools if not pool.waiting]
+        for pool in idle[: max(0, len(idle) - IDLE_POOLS)]:
+            self._pools.remove(pool)
+
+    def _complete(self, job: _Job) -> None:
+        """All results are there: queue what deserves a second look, or put the translation together."""
+        how = job.how
+        try:
+            if not job.reviewed:
+                job.reviewed = True
+                job.document, job.results = how.translator.review(job.document, job.results, how.search)
+                if missing := job.missing():
+                    wider = how.translator.wider(how.search)
+                    with self._changed:
+                        for i in missing:
+                            self._push(_Sentence(job, i, wider))
+                    return
+            translation = how.translator.assemble(job.document, job.results, how.search)
+        except Exception as error:
+            self._end(job, error)
+            return
+        self._metrics.translated(translation, sum(map(len, job.document.sources)))
+        self._end(job, translation)
+
+    def _fail(self, sentences: Iterable[_Sentence], error: Exception) -> None:
+        for sentence in sentences:
+            self._end(sentence.job, error)
+
+    def _end(self, job: _Job, outcome: Translation | Exception) -> None:
+        _settle(job, outcome)
+        with self._changed:
+            self._jobs.discard(job)
+            if isinstance(outcome, Exception):
+                self._queue.discard(job.caller.client, job.caller.call, lambda sentence: sentence.job is job)
+
+
+def _settle(job: _Job, outcome: Translation | Exception) -> None:
+    try:
+        if isinstance(outcome, Exception):
+            job.future.set_exception(outcome)
+        else:
+            job.future.set_result(outcome)
     except InvalidStateError:  # the caller cancelled meanwhile
-        log.debug("a cancelled request has ended")
+        log.debug("a cancelled text has ended")

@@ -8,81 +8,171 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
-from google.protobuf import any_pb2
-from google.rpc import error_details_pb2, status_pb2
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from model.errors import UserError
 from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
+from service.access import client_of
 from service.config import ServiceConfig
-from service.scheduler import DeadlineError, QueueFullError, Scheduler
-from service.validation import RefusedError, check_request
+from service.detection import detect
+from service.metrics import Metrics
+from service.models import Models
+from service.scheduler import Caller, DeadlineError, How, QueueFullError, Scheduler
+from service.stream import Window
+from service.validation import RefusedError, characters_of, check_request, check_settings, wrong_contents
 
 if TYPE_CHECKING:
-    from model.translator import Translation, Translator
+    from model.translator import Document, Translation, Translator
 
 log = logging.getLogger(__name__)
 Context: TypeAlias = grpc.aio.ServicerContext
 Code: TypeAlias = grpc.StatusCode
+SLICE_CHARACTERS = 4_000  # prepared in one go on the text thread, so that a book does not hold up a sentence
+RETRY_SECONDS = (0.1, 30.0)  # what a refused caller is told to wait, at least and at most
 
 
 class TranslationServicer(pb_grpc.TranslationServiceServicer):
-    """TranslationService over one model."""
+    """TranslationService over the loaded models."""
 
-    def __init__(self, scheduler: Scheduler, config: ServiceConfig) -> None:
-        self._scheduler = scheduler
-        self._config = config
+    def __init__(self, models: Models, scheduler: Scheduler, config: ServiceConfig, metrics: Metrics) -> None:
+        self._models, self._scheduler, self._config, self._metrics = models, scheduler, config, metrics
+        self._text_thread = ThreadPoolExecutor(1, "text")  # cuts, encodes and detects, away from the event loop
+        self._calls = itertools.count()
         self._in_flight = 0
         self.idle = asyncio.Event()  # set while no call is in flight
         self.idle.set()
+        self.draining = asyncio.Event()
 
     async def Translate(self, request: pb.TranslateRequest, context: Context) -> pb.TranslateResponse:
         self._count(context)
-        translator = await self._translator(context)
-        remaining = context.time_remaining()
-        deadline = math.inf if remaining is None else time.monotonic() + remaining
+        models = await self._loaded(context)
         try:
-            how = check_request(request, translator.languages, translator.name, self._config)
-            # A caller that goes away cancels this coroutine, which cancels the job where it waits.
-            job = self._scheduler.submit(list(request.contents), how, deadline)
-            translations = await asyncio.wrap_future(job)
-        except RefusedError as error:
-            await refuse(context, error)
-        except QueueFullError as error:
-            await abort(context, Code.RESOURCE_EXHAUSTED, str(error))
-        except DeadlineError as error:
-            await abort(context, Code.DEADLINE_EXCEEDED, str(error))
-        except UserError as error:
-            await abort(context, Code.INVALID_ARGUMENT, str(error))
-        except Exception:
-            log.exception("a request of %d texts failed", len(request.contents))
-            await abort(context, Code.INTERNAL, "the translation failed; the server's log says why")
-        return response(translations, request.num_hypotheses, translator.name)
-
-    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
-        translator = await self._translator(context)
-        pairs = [
-            pb.LanguagePair(source_language_code=source, target_language_code=target)
-            for source, target in itertools.permutations(translator.languages, 2)
-        ]
-        return pb.ListModelsResponse(models=[pb.Model(name=translator.name, language_pairs=pairs)])
+            how = check_request(request, models, self._config)
+            translations = await self._translate(request.contents, how, self._caller(context))
+        except Exception as error:
+            await self._refuse(context, error, len(request.contents))
+        return pb.TranslateResponse(
+            translations=[message(*found, request.num_hypotheses, how.translator.name) for found in translations]
+        )
 
     async def TranslateStream(
         self, request_iterator: AsyncIterator[pb.TranslateStreamRequest], context: Context
     ) -> AsyncIterator[pb.TranslateStreamResponse]:
-        await not_implemented(context, "TranslateStream", "; call Translate")
-        yield pb.TranslateStreamResponse()  # never reached; makes this a stream
+        """A reader task takes in texts while the window has room; each becomes a task whose result is written as soon
+        as it is there. A result leaves the window when it is written, so a slow reader of ours stops our reading."""
+        self._count(context)
+        models = await self._loaded(context)
+        caller = self._caller(context, timed=False)
+        try:
+            first = await anext(aiter(request_iterator), pb.TranslateStreamRequest())
+            how = check_settings(first, models)
+        except Exception as error:
+            await self._refuse(context, error, 0)
+
+        async def texts() -> AsyncIterator[str]:
+            for text in first.contents:
+                yield text
+            async for request in request_iterator:
+                if request.HasField("settings"):
+                    raise RefusedError(code_pb2.INVALID_ARGUMENT, [("settings", "only the first message has them")])
+                for text in request.contents:
+                    yield text
+
+        async def answer(index: int, text: str) -> pb.TranslateStreamResponse:
+            try:
+                found = await self._one_of_stream(text, how, caller)
+            except Exception as error:
+                code, description = self._explain(error, 1)
+                failure = pb.ContentError(code=code.value[0], message=description)
+                return pb.TranslateStreamResponse(index=index, error=failure)
+            translation = message(*found, first.settings.num_hypotheses, how.translator.name)
+            return pb.TranslateStreamResponse(index=index, translation=translation)
+
+        window = Window(self._config.stream_characters, self.draining)
+        try:
+            async for response in window.run(texts(), answer):
+                yield response
+        except Exception as error:
+            await self._refuse(context, error, 0)
+        if window.cut_short:
+            await abort(context, Code.UNAVAILABLE, f"the server is going away; {window.answered} texts were answered")
 
     async def DetectLanguage(self, request: pb.DetectLanguageRequest, context: Context) -> pb.DetectLanguageResponse:
-        await not_implemented(context, "DetectLanguage")
+        self._count(context)
+        models = await self._loaded(context)
+        try:
+            check_detection(request, self._config)
+            languages = {code for model in models.values() for code in model.languages}
+            found = await self._in_text_thread(detect, request.content, languages)
+        except Exception as error:
+            await self._refuse(context, error, 1)
+        return pb.DetectLanguageResponse(
+            languages=[pb.DetectedLanguage(language_code=code, confidence=value) for code, value in found]
+        )
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
+        return pb.ListModelsResponse(
+            models=[
+                pb.Model(
+                    name=name,
+                    language_pairs=[
+                        pb.LanguagePair(source_language_code=source, target_language_code=target)
+                        for source, target in itertools.permutations(translator.languages, 2)
+                    ],
+                )
+                for name, translator in (await self._loaded(context)).items()
+            ]
+        )
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
-        await not_implemented(context, "Explain")
+        await abort(context, Code.UNIMPLEMENTED, "Explain is not implemented yet")
+
+    async def _translate(self, texts: Sequence[str], how: How, caller: Caller) -> list[tuple[Translation | str, str]]:
+        """A translation for each text, and the language that was detected ("" where it was named). A text that is in
+        the target language already stands for itself. If the caller goes away, what is not done yet is dropped."""
+        self._scheduler.check_room()  # before any work is put into a text
+        prepared: list[tuple[Document | None, str]] = []
+        for part in slices(texts):
+            prepared += await self._in_text_thread(lambda part: [prepare(text, how) for text in part], part)
+        if caller.deadline <= time.monotonic():
+            raise DeadlineError("the deadline passed before the text was read")
+        documents = [document for document, _ in prepared if document is not None]
+        futures = self._scheduler.submit(documents, how, caller)
+        try:
+            found = iter(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+        finally:
+            for future in futures:
+                future.cancel()
+        return [
+            (text if document is None else next(found), detected)
+            for text, (document, detected) in zip(texts, prepared, strict=True)
+        ]
+
+    async def _one_of_stream(self, text: str, how: How, caller: Caller) -> tuple[Translation | str, str]:
+        """One text of a stream, which waits where a request would be refused: its reading stops meanwhile."""
+        if violations := wrong_contents(pb.TranslateRequest(contents=[text]), self._config):
+            raise RefusedError(code_pb2.INVALID_ARGUMENT, violations)
+        while True:
+            try:
+                return (await self._translate([text], how, caller))[0]
+            except QueueFullError as error:
+                await asyncio.sleep(bounded(error.retry_seconds))
+
+    def _in_text_thread(self, function: Any, *args: Any) -> Any:
+        return asyncio.get_running_loop().run_in_executor(self._text_thread, function, *args)
+
+    def _caller(self, context: Context, timed: bool = True) -> Caller:
+        remaining = context.time_remaining() if timed else None
+        deadline = math.inf if remaining is None else time.monotonic() + remaining
+        return Caller(client_of(context, self._config), next(self._calls), deadline)
 
     def _count(self, context: Context) -> None:
         """Count the call as in flight until its answer is sent."""
@@ -96,10 +186,86 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         self.idle.clear()
         context.add_done_callback(done)
 
-    async def _translator(self, context: Context) -> Translator:
-        if (translator := self._scheduler.translator) is None:
+    async def _loaded(self, context: Context) -> dict[str, Translator]:
+        if not (models := self._models.by_name):
             await abort(context, Code.UNAVAILABLE, "the model is still loading; try again in a moment")
-        return translator
+        return models
+
+    def _explain(self, error: Exception, texts: int) -> tuple[grpc.StatusCode, str]:
+        """Status and text for a caller. What nobody foresaw goes to the log, without the text that brought it up."""
+        if isinstance(error, RefusedError):
+            return next(code for code in Code if code.value[0] == error.code), str(error)
+        if isinstance(error, QueueFullError):
+            self._metrics.refusals.labels("queue").inc()
+            return Code.RESOURCE_EXHAUSTED, str(error)
+        if isinstance(error, DeadlineError):
+            self._metrics.refusals.labels("deadline").inc()
+            return Code.DEADLINE_EXCEEDED, str(error)
+        if isinstance(error, UserError):
+            return Code.INVALID_ARGUMENT, str(error)
+        log.error("a request of %d texts failed", texts, exc_info=error)
+        return Code.INTERNAL, "the translation failed; the server's log says why"
+
+    async def _refuse(self, context: Context, error: Exception, texts: int) -> NoReturn:
+        """Abort with google.rpc.Status: BadRequest for what is wrong, RetryInfo for what may succeed later."""
+        if isinstance(error, grpc.aio.AbortError):
+            raise error
+        code, description = self._explain(error, texts)
+        detail = any_pb2.Any()
+        if isinstance(error, RefusedError):
+            violations: list[Any] = [
+                error_details_pb2.BadRequest.FieldViolation(field=field, description=text)
+                for field, text in error.violations
+            ]
+            detail.Pack(error_details_pb2.BadRequest(field_violations=violations))
+        elif isinstance(error, QueueFullError):
+            nanos = int(bounded(error.retry_seconds) * 1e9)
+            delay = duration_pb2.Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
+            detail.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+        else:
+            await abort(context, code, description)
+        status = rpc_status.to_status(status_pb2.Status(code=code.value[0], message=description, details=[detail]))
+        await abort(context, status.code, status.details, status.trailing_metadata)
+
+
+def prepare(text: str, how: How) -> tuple[Document | None, str]:
+    """The text made ready and the detected language. No document: it is in the target language already."""
+    source, detected = how.source, ""
+    if not source:
+        found = detect(text, how.translator.languages, only=True)
+        detected = found[0][0] if found else ""
+        source = detected or next(code for code in how.translator.languages if code != how.target)
+        if source == how.target:
+            return None, detected
+    return how.translator.prepare(text, source, how.target, how.formality), detected
+
+
+def slices(texts: Sequence[str]) -> list[list[str]]:
+    parts: list[list[str]] = [[]]
+    characters = 0
+    for text in texts:
+        if parts[-1] and characters + len(text) > SLICE_CHARACTERS:
+            parts.append([])
+            characters = 0
+        parts[-1].append(text)
+        characters += characters_of(text)
+    return parts
+
+
+def check_detection(request: pb.DetectLanguageRequest, config: ServiceConfig) -> None:
+    if request.mime_type == "text/html":
+        raise RefusedError(code_pb2.UNIMPLEMENTED, [("mime_type", "not implemented yet; leave it unset")])
+    violations = [] if request.content.strip() else [("content", "empty; give a text")]
+    if len(request.content) > config.max_characters:
+        violations.append(("content", f"{len(request.content)} characters, the limit is {config.max_characters}"))
+    if request.mime_type not in ("", "text/plain"):
+        violations.append(("mime_type", f"'{request.mime_type}' is not one of text/plain, text/html"))
+    if violations:
+        raise RefusedError(code_pb2.INVALID_ARGUMENT, violations)
+
+
+def bounded(seconds: float) -> float:
+    return min(max(seconds, RETRY_SECONDS[0]), RETRY_SECONDS[1])
 
 
 async def abort(context: Context, code: Code, details: str, metadata: Any = ()) -> NoReturn:
@@ -107,39 +273,26 @@ async def abort(context: Context, code: Code, details: str, metadata: Any = ()) 
     raise AssertionError("abort raises")  # which type checkers cannot know
 
 
-async def not_implemented(context: Context, method: str, advice: str = "") -> NoReturn:
-    await abort(context, Code.UNIMPLEMENTED, f"{method} is not implemented yet{advice}")
-
-
-async def refuse(context: Context, error: RefusedError) -> NoReturn:
-    """Abort with the error as google.rpc.Status and its violations as google.rpc.BadRequest."""
-    violations: list[Any] = [
-        error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
-        for field, description in error.violations
-    ]
-    detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.BadRequest(field_violations=violations))
-    status = rpc_status.to_status(status_pb2.Status(code=error.code, message=str(error), details=[detail]))
-    await abort(context, status.code, status.details, status.trailing_metadata)
-
-
-def response(translations: Sequence[Translation], num_hypotheses: int, model: str) -> pb.TranslateResponse:
-    return pb.TranslateResponse(
-        translations=[
-            pb.Translation(
-                translated_text=translation.text,
-                score=translation.score,
-                model=model,
-                hypotheses=[
-                    pb.Hypothesis(
-                        text=hypothesis.text,
-                        score=hypothesis.score,
-                        tokens=hypothesis.tokens,
-                        token_scores=hypothesis.token_scores,
-                    )
-                    for hypothesis in translation.hypotheses[:num_hypotheses]
-                ],
-            )
-            for translation in translations
-        ]
+def message(found: Translation | str, detected: str, num_hypotheses: int, model: str) -> pb.Translation:
+    """One translation on the wire; a string is a text that was in the target language already."""
+    if isinstance(found, str):
+        warning = pb.TranslationWarning(code=pb.TranslationWarning.COPIED_SOURCE, detail="already in this language")
+        hypotheses = [pb.Hypothesis(text=found)] if num_hypotheses else []
+        return pb.Translation(
+            translated_text=found,
+            hypotheses=hypotheses,
+            detected_language_code=detected,
+            model=model,
+            warnings=[warning] if found.strip() else [],
+        )
+    return pb.Translation(
+        translated_text=found.text,
+        score=found.score,
+        detected_language_code=detected,
+        model=model,
+        hypotheses=[
+            pb.Hypothesis(text=one.text, score=one.score, tokens=one.tokens, token_scores=one.token_scores)
+            for one in found.hypotheses[:num_hypotheses]
+        ],
+        warnings=[pb.TranslationWarning(code=one.code, detail=one.detail) for one in found.warnings],
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.rpc import code_pb2
 
@@ -11,8 +11,16 @@ from model.config import SearchConfig
 from model.errors import UserError
 from protos.translation.v1 import translation_pb2 as pb
 from service.config import ServiceConfig
-from service.scheduler import How, characters_of
+from service.scheduler import How
 
+if TYPE_CHECKING:
+    from model.translator import Translator
+
+FORMALITIES = {
+    pb.FORMALITY_UNSPECIFIED: "default",
+    pb.FORMALITY_FORMAL: "formal",
+    pb.FORMALITY_INFORMAL: "informal",
+}
 SAMPLING_ONLY = ("temperature", "top_k", "seed")
 
 
@@ -35,15 +43,43 @@ def search_config(given: Mapping[str, Any]) -> SearchConfig:
     return SearchConfig(**given)
 
 
-def check_request(request: pb.TranslateRequest, languages: Sequence[str], model: str, config: ServiceConfig) -> How:
-    """Languages and search settings of the request. Raises RefusedError with everything that is wrong with it."""
+def check_request(request: pb.TranslateRequest, models: Mapping[str, Translator], config: ServiceConfig) -> How:
+    """How the request wants to be translated. Raises RefusedError with everything that is wrong with it."""
+    return _check(request, models, wrong_contents(request, config))
+
+
+def check_settings(request: pb.TranslateStreamRequest, models: Mapping[str, Translator]) -> How:
+    """How the stream that begins with this request wants to be translated."""
+    if not request.HasField("settings"):
+        raise RefusedError(code_pb2.INVALID_ARGUMENT, [("settings", "the first message of a stream must have them")])
+    extra = [("settings.contents", "texts go into contents beside the settings")] if request.settings.contents else []
+    return _check(request.settings, models, extra)
+
+
+def _check(request: pb.TranslateRequest, models: Mapping[str, Translator], violations: list[tuple[str, str]]) -> How:
     if missing := not_implemented(request):
         raise RefusedError(code_pb2.UNIMPLEMENTED, missing)
-    violations = wrong_contents(request, config) + wrong_languages(request, languages)
+    if request.model and request.model not in models:
+        there_is = ", ".join(f"'{name}'" for name in models)
+        raise RefusedError(code_pb2.NOT_FOUND, [("model", f"'{request.model}' is not loaded; there is {there_is}")])
+    candidates = [models[request.model]] if request.model else list(models.values())
+    translator = next((model for model in candidates if _knows(model, request)), candidates[0])
+    languages = wrong_languages(request, sorted({code for model in candidates for code in model.languages}))
+    if not languages and not _knows(translator, request):
+        pair = f"'{request.source_language_code}' to '{request.target_language_code}'"
+        languages.append(("target_language_code", f"no loaded model translates {pair}"))
+    violations = violations + languages
     if request.mime_type not in ("", "text/plain"):
         violations.append(("mime_type", f"'{request.mime_type}' is not one of text/plain, text/html"))
-    if request.formality not in pb.Formality.values():
+    formality = FORMALITIES.get(request.formality, "default")
+    if request.formality not in FORMALITIES:
         violations.append(("formality", f"{request.formality} is not a Formality"))
+    elif not languages:
+        source = next(code for code in translator.languages if code != request.target_language_code)
+        try:
+            translator.check(source, request.target_language_code, formality)
+        except UserError as error:
+            violations.append(("formality", str(error)))
     search = SearchConfig()
     given = {field.name: value for field, value in request.search.ListFields()}
     if request.num_hypotheses:
@@ -56,9 +92,17 @@ def check_request(request: pb.TranslateRequest, languages: Sequence[str], model:
         violations.append(("num_hypotheses" if name == "nbest" else f"search.{name}", message))
     if violations:
         raise RefusedError(code_pb2.INVALID_ARGUMENT, violations)
-    if request.model not in ("", model):
-        raise RefusedError(code_pb2.NOT_FOUND, [("model", f"'{request.model}' is not loaded; there is '{model}'")])
-    return How(request.source_language_code, request.target_language_code, search)
+    return How(translator, request.source_language_code, request.target_language_code, search, formality)
+
+
+def characters_of(text: str) -> int:
+    """What a text counts for in every limit: its Unicode code points, at least one."""
+    return max(1, len(text))
+
+
+def _knows(translator: Translator, request: pb.TranslateRequest) -> bool:
+    wanted = {request.source_language_code or request.target_language_code, request.target_language_code}
+    return wanted <= set(translator.languages)
 
 
 def not_implemented(request: pb.TranslateRequest) -> list[tuple[str, str]]:
@@ -67,7 +111,6 @@ def not_implemented(request: pb.TranslateRequest) -> list[tuple[str, str]]:
         "mime_type": request.mime_type == "text/html",
         "include_alignment": request.include_alignment,
         "glossary_config": request.HasField("glossary_config"),
-        "formality": request.formality in (pb.FORMALITY_FORMAL, pb.FORMALITY_INFORMAL),
     }
     return [(field, "not implemented yet; leave it unset") for field, is_set in later.items() if is_set]
 
@@ -86,13 +129,12 @@ def wrong_contents(request: pb.TranslateRequest, config: ServiceConfig) -> list[
 
 
 def wrong_languages(request: pb.TranslateRequest, languages: Sequence[str]) -> list[tuple[str, str]]:
-    violations = []
+    violations: list[tuple[str, str]] = []
     for field in ("source_language_code", "target_language_code"):
         code = getattr(request, field)
-        if not code:
-            detect = " (detection is not implemented yet)" if field == "source_language_code" else ""
-            violations.append((field, f"empty{detect}; give one of {', '.join(languages)}"))
-        elif code not in languages:
+        if not code and field == "target_language_code":
+            violations.append((field, f"empty; give one of {', '.join(languages)}"))
+        elif code and code not in languages:
             violations.append((field, f"'{code}' is not one of {', '.join(languages)}"))
     if not violations and request.source_language_code == request.target_language_code:
         violations.append(("target_language_code", f"'{code}' is the source language, too"))

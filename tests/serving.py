@@ -32,7 +32,7 @@ class Running:
     def __init__(self, load: Callable[[], Any], config: ServiceConfig) -> None:
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self.server = Server(load, config)
+        self.server = Server([None], lambda path: load(), config)
         self.address: str = self.call(self.server.start())
         self.loading = asyncio.run_coroutine_threadsafe(self.server.load(), self._loop)
 

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'protos/translation/v1/translation.proto\x12\x0etranslation.v1\"\xcb\x02\n\x10TranslateRequest\x12\x10\n\x08\x63ontents\x18\x01 \x03(\t\x12\x11\n\tmime_type\x18\x02 \x01(\t\x12\x1c\n\x14source_language_code\x18\x03 \x01(\t\x12\x1c\n\x14target_language_code\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12-\n\x06search\x18\x06 \x01(\x0b\x32\x1d.translation.v1.SearchOptions\x12\x16\n\x0enum_hypotheses\x18\x07 \x01(\x05\x12\x19\n\x11include_alignment\x18\x08 \x01(\x08\x12\x37\n\x0fglossary_config\x18\t \x01(\x0b\x32\x1e.translation.v1.GlossaryConfig\x12,\n\tformality\x18\n \x01(\x0e\x32\x19.translation.v1.Formality\"F\n\x11TranslateResponse\x12\x31\n\x0ctranslations\x18\x01 \x03(\x0b\x32\x1b.translation.v1.Translation\"\xc5\x02\n\rSearchOptions\x12\x16\n\tbeam_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0elength_penalty\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x1d\n\x10max_length_ratio\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x1e\n\x11max_length_offset\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x10\n\x08sampling\x18\x05 \x01(\x08\x12\x18\n\x0btemperature\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x12\n\x05top_k\x18\x07 \x01(\x05H\x05\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x06\x88\x01\x01\x42\x0c\n\n_beam_sizeB\x11\n\x0f_length_penaltyB\x13\n\x11_max_length_ratioB\x14\n\x12_max_length_offsetB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x07\n\x05_seed\"g\n\x0eGlossaryConfig\x12\x10\n\x08glossary\x18\x01 \x01(\t\x12\x13\n\x0bignore_case\x18\x02 \x01(\x08\x12.\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x1d.translation.v1.GlossaryEntry\"9\n\rGlossaryEntry\x12\x13\n\x0bsource_term\x18\x01 \x01(\t\x12\x13\n\x0btarget_term\x18\x02 \x01(\t\"\xca\x01\n\x0bTranslation\x12\x17\n\x0ftranslated_text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12.\n\nhypotheses\x18\x03 \x03(\x0b\x32\x1a.translation.v1.Hypothesis\x12\x1e\n\x16\x64\x65tected_language_code\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x34\n\x08warnings\x18\x06 \x03(\x0b\x32\".translation.v1.TranslationWarning\"\x81\x01\n\nHypothesis\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0e\n\x06tokens\x18\x03 \x03(\t\x12\x14\n\x0ctoken_scores\x18\x04 \x03(\x02\x12\x30\n\talignment\x18\x05 \x03(\x0b\x32\x1d.translation.v1.AlignmentLink\"k\n\rAlignmentLink\x12$\n\x06source\x18\x01 \x01(\x0b\x32\x14.translation.v1.Span\x12$\n\x06target\x18\x02 \x01(\x0b\x32\x14.translation.v1.Span\x12\x0e\n\x06weight\x18\x03 \x01(\x02\"\"\n\x04Span\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\"\xfc\x01\n\x12TranslationWarning\x12\x35\n\x04\x63ode\x18\x01 \x01(\x0e\x32\'.translation.v1.TranslationWarning.Code\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\x9e\x01\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\x0e\n\nREPETITION\x10\x01\x12\x11\n\rCOPIED_SOURCE\x10\x02\x12\x16\n\x12UNKNOWN_CHARACTERS\x10\x03\x12\x15\n\x11SUSPICIOUS_LENGTH\x10\x04\x12\x1c\n\x18GLOSSARY_TERM_NOT_PLACED\x10\x05\x12\x10\n\x0cLENGTH_LIMIT\x10\x06\"^\n\x16TranslateStreamRequest\x12\x32\n\x08settings\x18\x01 \x01(\x0b\x32 .translation.v1.TranslateRequest\x12\x10\n\x08\x63ontents\x18\x02 \x03(\t\"\x95\x01\n\x17TranslateStreamResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x32\n\x0btranslation\x18\x02 \x01(\x0b\x32\x1b.translation.v1.TranslationH\x00\x12-\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1c.translation.v1.ContentErrorH\x00\x42\x08\n\x06result\"-\n\x0c\x43ontentError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\";\n\x15\x44\x65tectLanguageRequest\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\t\x12\x11\n\tmime_type\x18\x02 \x01(\t\"M\n\x16\x44\x65tectLanguageResponse\x12\x33\n\tlanguages\x18\x01 \x03(\x0b\x32 .translation.v1.DetectedLanguage\"=\n\x10\x44\x65tectedLanguage\x12\x15\n\rlanguage_code\x18\x01 \x01(\t\x12\x12\n\nconfidence\x18\x02 \x01(\x02\"\x13\n\x11ListModelsRequest\";\n\x12ListModelsResponse\x12%\n\x06models\x18\x01 \x03(\x0b\x32\x15.translation.v1.Model\"K\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x34\n\x0elanguage_pairs\x18\x02 \x03(\x0b\x32\x1c.translation.v1.LanguagePair\"J\n\x0cLanguagePair\x12\x1c\n\x14source_language_code\x18\x01 \x01(\t\x12\x1c\n\x14target_language_code\x18\x02 \x01(\t\"\xb4\x01\n\x0e\x45xplainRequest\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\t\x12\x1c\n\x14source_language_code\x18\x02 \x01(\t\x12\x1c\n\x14target_language_code\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12-\n\x06search\x18\x05 \x01(\x0b\x32\x1d.translation.v1.SearchOptions\x12\x17\n\x0ftranslated_text\x18\x06 \x01(\t\"\x9d\x01\n\x0f\x45xplainResponse\x12\x30\n\x0btranslation\x18\x01 \x01(\x0b\x32\x1b.translation.v1.Translation\x12\x15\n\rsource_tokens\x18\x02 \x03(\t\x12\x15\n\rtarget_tokens\x18\x03 \x03(\t\x12*\n\x04maps\x18\x04 \x03(\x0b\x32\x1c.translation.v1.AttentionMap\"\xb0\x01\n\x0c\x41ttentionMap\x12/\n\x04kind\x18\x01 \x01(\x0e\x32!.translation.v1.AttentionMap.Kind\x12\r\n\x05layer\x18\x02 \x01(\x05\x12\x0c\n\x04head\x18\x03 \x01(\x05\x12\x0f\n\x07weights\x18\x04 \x03(\x02\"A\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x45NCODER\x10\x01\x12\x0b\n\x07\x44\x45\x43ODER\x10\x02\x12\t\n\x05\x43ROSS\x10\x03*T\n\tFormality\x12\x19\n\x15\x46ORMALITY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x46ORMALITY_FORMAL\x10\x01\x12\x16\n\x12\x46ORMALITY_INFORMAL\x10\x02\x32\xd0\x03\n\x12TranslationService\x12P\n\tTranslate\x12 .translation.v1.TranslateRequest\x1a!.translation.v1.TranslateResponse\x12\x66\n\x0fTranslateStream\x12&.translation.v1.TranslateStreamRequest\x1a\'.translation.v1.TranslateStreamResponse(\x01\x30\x01\x12_\n\x0e\x44\x65tectLanguage\x12%.translation.v1.DetectLanguageRequest\x1a&.translation.v1.DetectLanguageResponse\x12S\n\nListModels\x12!.translation.v1.ListModelsRequest\x1a\".translation.v1.ListModelsResponse\x12J\n\x07\x45xplain\x12\x1e.translation.v1.ExplainRequest\x1a\x1f.translation.v1.ExplainResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'protos/translation/v1/translation.proto\x12\x0etranslation.v1\"\xcb\x02\n\x10TranslateRequest\x12\x10\n\x08\x63ontents\x18\x01 \x03(\t\x12\x11\n\tmime_type\x18\x02 \x01(\t\x12\x1c\n\x14source_language_code\x18\x03 \x01(\t\x12\x1c\n\x14target_language_code\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12-\n\x06search\x18\x06 \x01(\x0b\x32\x1d.translation.v1.SearchOptions\x12\x16\n\x0enum_hypotheses\x18\x07 \x01(\x05\x12\x19\n\x11include_alignment\x18\x08 \x01(\x08\x12\x37\n\x0fglossary_config\x18\t \x01(\x0b\x32\x1e.translation.v1.GlossaryConfig\x12,\n\tformality\x18\n \x01(\x0e\x32\x19.translation.v1.Formality\"F\n\x11TranslateResponse\x12\x31\n\x0ctranslations\x18\x01 \x03(\x0b\x32\x1b.translation.v1.Translation\"\xc5\x02\n\rSearchOptions\x12\x16\n\tbeam_size\x18\x01 \x01(\x05H\x00\x88\x01\x01\x12\x1b\n\x0elength_penalty\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x1d\n\x10max_length_ratio\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x1e\n\x11max_length_offset\x18\x04 \x01(\x05H\x03\x88\x01\x01\x12\x10\n\x08sampling\x18\x05 \x01(\x08\x12\x18\n\x0btemperature\x18\x06 \x01(\x01H\x04\x88\x01\x01\x12\x12\n\x05top_k\x18\x07 \x01(\x05H\x05\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x06\x88\x01\x01\x42\x0c\n\n_beam_sizeB\x11\n\x0f_length_penaltyB\x13\n\x11_max_length_ratioB\x14\n\x12_max_length_offsetB\x0e\n\x0c_temperatureB\x08\n\x06_top_kB\x07\n\x05_seed\"g\n\x0eGlossaryConfig\x12\x10\n\x08glossary\x18\x01 \x01(\t\x12\x13\n\x0bignore_case\x18\x02 \x01(\x08\x12.\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x1d.translation.v1.GlossaryEntry\"9\n\rGlossaryEntry\x12\x13\n\x0bsource_term\x18\x01 \x01(\t\x12\x13\n\x0btarget_term\x18\x02 \x01(\t\"\xca\x01\n\x0bTranslation\x12\x17\n\x0ftranslated_text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12.\n\nhypotheses\x18\x03 \x03(\x0b\x32\x1a.translation.v1.Hypothesis\x12\x1e\n\x16\x64\x65tected_language_code\x18\x04 \x01(\t\x12\r\n\x05model\x18\x05 \x01(\t\x12\x34\n\x08warnings\x18\x06 \x03(\x0b\x32\".translation.v1.TranslationWarning\"\x81\x01\n\nHypothesis\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x0e\n\x06tokens\x18\x03 \x03(\t\x12\x14\n\x0ctoken_scores\x18\x04 \x03(\x02\x12\x30\n\talignment\x18\x05 \x03(\x0b\x32\x1d.translation.v1.AlignmentLink\"k\n\rAlignmentLink\x12$\n\x06source\x18\x01 \x01(\x0b\x32\x14.translation.v1.Span\x12$\n\x06target\x18\x02 \x01(\x0b\x32\x14.translation.v1.Span\x12\x0e\n\x06weight\x18\x03 \x01(\x02\"\"\n\x04Span\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\"\x8e\x02\n\x12TranslationWarning\x12\x35\n\x04\x63ode\x18\x01 \x01(\x0e\x32\'.translation.v1.TranslationWarning.Code\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\"\xb0\x01\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\x0e\n\nREPETITION\x10\x01\x12\x11\n\rCOPIED_SOURCE\x10\x02\x12\x16\n\x12UNKNOWN_CHARACTERS\x10\x03\x12\x15\n\x11SUSPICIOUS_LENGTH\x10\x04\x12\x1c\n\x18GLOSSARY_TERM_NOT_PLACED\x10\x05\x12\x10\n\x0cLENGTH_LIMIT\x10\x06\x12\x10\n\x0cITEM_CHANGED\x10\x07\"^\n\x16TranslateStreamRequest\x12\x32\n\x08settings\x18\x01 \x01(\x0b\x32 .translation.v1.TranslateRequest\x12\x10\n\x08\x63ontents\x18\x02 \x03(\t\"\x95\x01\n\x17TranslateStreamResponse\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x32\n\x0btranslation\x18\x02 \x01(\x0b\x32\x1b.translation.v1.TranslationH\x00\x12-\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1c.translation.v1.ContentErrorH\x00\x42\x08\n\x06result\"-\n\x0c\x43ontentError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\";\n\x15\x44\x65tectLanguageRequest\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\t\x12\x11\n\tmime_type\x18\x02 \x01(\t\"M\n\x16\x44\x65tectLanguageResponse\x12\x33\n\tlanguages\x18\x01 \x03(\x0b\x32 .translation.v1.DetectedLanguage\"=\n\x10\x44\x65tectedLanguage\x12\x15\n\rlanguage_code\x18\x01 \x01(\t\x12\x12\n\nconfidence\x18\x02 \x01(\x02\"\x13\n\x11ListModelsRequest\";\n\x12ListModelsResponse\x12%\n\x06models\x18\x01 \x03(\x0b\x32\x15.translation.v1.Model\"K\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x34\n\x0elanguage_pairs\x18\x02 \x03(\x0b\x32\x1c.translation.v1.LanguagePair\"J\n\x0cLanguagePair\x12\x1c\n\x14source_language_code\x18\x01 \x01(\t\x12\x1c\n\x14target_language_code\x18\x02 \x01(\t\"\xb4\x01\n\x0e\x45xplainRequest\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\t\x12\x1c\n\x14source_language_code\x18\x02 \x01(\t\x12\x1c\n\x14target_language_code\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12-\n\x06search\x18\x05 \x01(\x0b\x32\x1d.translation.v1.SearchOptions\x12\x17\n\x0ftranslated_text\x18\x06 \x01(\t\"\x9d\x01\n\x0f\x45xplainResponse\x12\x30\n\x0btranslation\x18\x01 \x01(\x0b\x32\x1b.translation.v1.Translation\x12\x15\n\rsource_tokens\x18\x02 \x03(\t\x12\x15\n\rtarget_tokens\x18\x03 \x03(\t\x12*\n\x04maps\x18\x04 \x03(\x0b\x32\x1c.translation.v1.AttentionMap\"\xb0\x01\n\x0c\x41ttentionMap\x12/\n\x04kind\x18\x01 \x01(\x0e\x32!.translation.v1.AttentionMap.Kind\x12\r\n\x05layer\x18\x02 \x01(\x05\x12\x0c\n\x04head\x18\x03 \x01(\x05\x12\x0f\n\x07weights\x18\x04 \x03(\x02\"A\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0b\n\x07\x45NCODER\x10\x01\x12\x0b\n\x07\x44\x45\x43ODER\x10\x02\x12\t\n\x05\x43ROSS\x10\x03*T\n\tFormality\x12\x19\n\x15\x46ORMALITY_UNSPECIFIED\x10\x00\x12\x14\n\x10\x46ORMALITY_FORMAL\x10\x01\x12\x16\n\x12\x46ORMALITY_INFORMAL\x10\x02\x32\xd0\x03\n\x12TranslationService\x12P\n\tTranslate\x12 .translation.v1.TranslateRequest\x1a!.translation.v1.TranslateResponse\x12\x66\n\x0fTranslateStream\x12&.translation.v1.TranslateStreamRequest\x1a\'.translation.v1.TranslateStreamResponse(\x01\x30\x01\x12_\n\x0e\x44\x65tectLanguage\x12%.translation.v1.DetectLanguageRequest\x1a&.translation.v1.DetectLanguageResponse\x12S\n\nListModels\x12!.translation.v1.ListModelsRequest\x1a\".translation.v1.ListModelsResponse\x12J\n\x07\x45xplain\x12\x1e.translation.v1.ExplainRequest\x1a\x1f.translation.v1.ExplainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.translation.v1.translation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FORMALITY']._serialized_start=2949
-  _globals['_FORMALITY']._serialized_end=3033
+  _globals['_FORMALITY']._serialized_start=2967
+  _globals['_FORMALITY']._serialized_end=3051
   _globals['_TRANSLATEREQUEST']._serialized_start=60
   _globals['_TRANSLATEREQUEST']._serialized_end=391
   _globals['_TRANSLATERESPONSE']._serialized_start=393
@@ -52,37 +52,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SPAN']._serialized_start=1403
   _globals['_SPAN']._serialized_end=1437
   _globals['_TRANSLATIONWARNING']._serialized_start=1440
-  _globals['_TRANSLATIONWARNING']._serialized_end=1692
+  _globals['_TRANSLATIONWARNING']._serialized_end=1710
   _globals['_TRANSLATIONWARNING_CODE']._serialized_start=1534
-  _globals['_TRANSLATIONWARNING_CODE']._serialized_end=1692
-  _globals['_TRANSLATESTREAMREQUEST']._serialized_start=1694
-  _globals['_TRANSLATESTREAMREQUEST']._serialized_end=1788
-  _globals['_TRANSLATESTREAMRESPONSE']._serialized_start=1791
-  _globals['_TRANSLATESTREAMRESPONSE']._serialized_end=1940
-  _globals['_CONTENTERROR']._serialized_start=1942
-  _globals['_CONTENTERROR']._serialized_end=1987
-  _globals['_DETECTLANGUAGEREQUEST']._serialized_start=1989
-  _globals['_DETECTLANGUAGEREQUEST']._serialized_end=2048
-  _globals['_DETECTLANGUAGERESPONSE']._serialized_start=2050
-  _globals['_DETECTLANGUAGERESPONSE']._serialized_end=2127
-  _globals['_DETECTEDLANGUAGE']._serialized_start=2129
-  _globals['_DETECTEDLANGUAGE']._serialized_end=2190
-  _globals['_LISTMODELSREQUEST']._serialized_start=2192
-  _globals['_LISTMODELSREQUEST']._serialized_end=2211
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2213
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2272
-  _globals['_MODEL']._serialized_start=2274
-  _globals['_MODEL']._serialized_end=2349
-  _globals['_LANGUAGEPAIR']._serialized_start=2351
-  _globals['_LANGUAGEPAIR']._serialized_end=2425
-  _globals['_EXPLAINREQUEST']._serialized_start=2428
-  _globals['_EXPLAINREQUEST']._serialized_end=2608
-  _globals['_EXPLAINRESPONSE']._serialized_start=2611
-  _globals['_EXPLAINRESPONSE']._serialized_end=2768
-  _globals['_ATTENTIONMAP']._serialized_start=2771
-  _globals['_ATTENTIONMAP']._serialized_end=2947
-  _globals['_ATTENTIONMAP_KIND']._serialized_start=2882
-  _globals['_ATTENTIONMAP_KIND']._serialized_end=2947
-  _globals['_TRANSLATIONSERVICE']._serialized_start=3036
-  _globals['_TRANSLATIONSERVICE']._serialized_end=3500
+  _globals['_TRANSLATIONWARNING_CODE']._serialized_end=1710
+  _globals['_TRANSLATESTREAMREQUEST']._serialized_start=1712
+  _globals['_TRANSLATESTREAMREQUEST']._serialized_end=1806
+  _globals['_TRANSLATESTREAMRESPONSE']._serialized_start=1809
+  _globals['_TRANSLATESTREAMRESPONSE']._serialized_end=1958
+  _globals['_CONTENTERROR']._serialized_start=1960
+  _globals['_CONTENTERROR']._serialized_end=2005
+  _globals['_DETECTLANGUAGEREQUEST']._serialized_start=2007
+  _globals['_DETECTLANGUAGEREQUEST']._serialized_end=2066
+  _globals['_DETECTLANGUAGERESPONSE']._serialized_start=2068
+  _globals['_DETECTLANGUAGERESPONSE']._serialized_end=2145
+  _globals['_DETECTEDLANGUAGE']._serialized_start=2147
+  _globals['_DETECTEDLANGUAGE']._serialized_end=2208
+  _globals['_LISTMODELSREQUEST']._serialized_start=2210
+  _globals['_LISTMODELSREQUEST']._serialized_end=2229
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2231
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2290
+  _globals['_MODEL']._serialized_start=2292
+  _globals['_MODEL']._serialized_end=2367
+  _globals['_LANGUAGEPAIR']._serialized_start=2369
+  _globals['_LANGUAGEPAIR']._serialized_end=2443
+  _globals['_EXPLAINREQUEST']._serialized_start=2446
+  _globals['_EXPLAINREQUEST']._serialized_end=2626
+  _globals['_EXPLAINRESPONSE']._serialized_start=2629
+  _globals['_EXPLAINRESPONSE']._serialized_end=2786
+  _globals['_ATTENTIONMAP']._serialized_start=2789
+  _globals['_ATTENTIONMAP']._serialized_end=2965
+  _globals['_ATTENTIONMAP_KIND']._serialized_start=2900
+  _globals['_ATTENTIONMAP_KIND']._serialized_end=2965
+  _globals['_TRANSLATIONSERVICE']._serialized_start=3054
+  _globals['_TRANSLATIONSERVICE']._serialized_end=3518
 # @@protoc_insertion_point(module_scope)

@@ -143,6 +143,7 @@ class TranslationWarning(_message.Message):
         SUSPICIOUS_LENGTH: _ClassVar[TranslationWarning.Code]
         GLOSSARY_TERM_NOT_PLACED: _ClassVar[TranslationWarning.Code]
         LENGTH_LIMIT: _ClassVar[TranslationWarning.Code]
+        ITEM_CHANGED: _ClassVar[TranslationWarning.Code]
     CODE_UNSPECIFIED: TranslationWarning.Code
     REPETITION: TranslationWarning.Code
     COPIED_SOURCE: TranslationWarning.Code
@@ -150,6 +151,7 @@ class TranslationWarning(_message.Message):
     SUSPICIOUS_LENGTH: TranslationWarning.Code
     GLOSSARY_TERM_NOT_PLACED: TranslationWarning.Code
     LENGTH_LIMIT: TranslationWarning.Code
+    ITEM_CHANGED: TranslationWarning.Code
     CODE_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     code: TranslationWarning.Code

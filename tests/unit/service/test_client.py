@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fake_translator import FakeTranslator
@@ -10,7 +13,7 @@ from serving import running
 
 from model.config import SearchConfig
 from model.errors import UserError
-from service.client import REQUEST_CHARACTERS, REQUEST_TEXTS, Client, requests_of
+from service.client import REQUEST_CHARACTERS, REQUEST_TEXTS, REQUESTS_IN_FLIGHT, AsyncClient, Client, requests_of
 from service.errors import ServiceError
 
 
@@ -70,7 +73,7 @@ def test_nobody_there() -> None:
 
 
 def test_too_slow() -> None:
-    slow = FakeTranslator(before=lambda texts: time.sleep(0.5 if texts == ["slow"] else 0))
+    slow = FakeTranslator(before=lambda texts: time.sleep(0.5 if "slow" in texts else 0))
     late = pytest.raises(ServiceError, match=r"did not answer within 0\.1 s")
     with running(lambda: slow) as server, Client(server.address, timeout=0.1) as client, late:
         client.translate(["slow"], "en", "de")
@@ -82,3 +85,70 @@ def test_somebody_else_there() -> None:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with Client(address, timeout=0.3) as client, pytest.raises(ServiceError, match=address):
             client.translate(["a"], "en", "de")
+
+
+def test_a_stream_of_any_length_takes_texts_as_translations_are_taken(client: Client) -> None:
+    taken = 0
+
+    def texts() -> Iterator[str]:
+        nonlocal taken
+        for taken in range(1, 10 * REQUESTS_IN_FLIGHT * REQUEST_TEXTS):
+            yield f"a{taken}"
+
+    found = client.stream(texts(), "en", "de")
+    assert [next(found).translated_text for _ in range(3)] == ["A1", "A2", "A3"]
+    assert taken <= (REQUESTS_IN_FLIGHT + 1) * REQUEST_TEXTS
+
+
+def test_replicas_take_turns_and_a_dead_one_does_not_matter() -> None:
+    one, two = FakeTranslator(), FakeTranslator()
+    with (
+        running(lambda: one) as first,
+        running(lambda: two) as second,
+        Client(f"{first.address},{second.address},127.0.0.1:1") as client,
+    ):
+        found = [client.translate([f"a{i}"], "en", "de")[0].translated_text for i in range(9)]
+    assert found == [f"A{i}" for i in range(9)]
+    assert len(one.calls) > 2
+    assert len(two.calls) > 2
+
+
+def test_a_full_server_is_asked_again_when_it_says() -> None:
+    go, entered = threading.Event(), threading.Event()
+
+    def before(texts: Sequence[str]) -> None:
+        if "slow" in texts:
+            entered.set()
+            go.wait(timeout=10)
+
+    load = lambda: FakeTranslator(before=before)  # noqa: E731
+    with running(load, queue_tokens=20) as server, Client(server.address) as client:  # noqa: SIM117
+        with ThreadPoolExecutor(3) as pool:
+            slow = pool.submit(client.translate, ["slow"], "en", "de")
+            assert entered.wait(timeout=10)
+            calls = [pool.submit(client.translate, [text], "en", "de") for text in ("x" * 18, "y" * 18)]
+            reason = server.server.metrics.refusals.labels("queue")._value
+            while not reason.get():
+                time.sleep(0.01)
+            go.set()
+            assert [call.result(timeout=20)[0].translated_text for call in [slow, *calls]] == [
+                "SLOW",
+                "X" * 18,
+                "Y" * 18,
+            ]
+
+
+def test_async_client() -> None:
+    async def main(address: str) -> None:
+        async with AsyncClient(address) as client:
+            texts = [f"a{i}" for i in range(2 * REQUEST_TEXTS)]
+            assert [one.translated_text for one in await client.translate(texts, "en", "de")] == [
+                text.upper() for text in texts
+            ]
+            assert [model.name for model in await client.models()] == ["fake"]
+            with pytest.raises(UserError, match="refused the request"):
+                await client.translate(["a"], "en", "xx")
+            assert (await client.detect("Wo ist der Bahnhof?"))[0][0] == "de"
+
+    with running(FakeTranslator) as server:
+        asyncio.run(main(server.address))

@@ -14,153 +14,223 @@ from hypothesis import strategies as st
 
 from model.config import SearchConfig
 from service.config import ServiceConfig
-from service.scheduler import DeadlineError, How, QueueFullError, Scheduler
+from service.scheduler import Caller, DeadlineError, How, QueueFullError, Scheduler
 
-EN_DE, DE_EN = How("en", "de", SearchConfig()), How("de", "en", SearchConfig())
-NEVER = math.inf
+GREEDY = SearchConfig(beam_size=1)
 
 
 class Gate:
-    """Holds the model thread inside its first call after the warm-up, so that a queue builds up behind it."""
+    """A scheduler whose model waits in front of the step that holds "gate", so that a queue builds up behind it."""
 
-    def __init__(self, **limits: int) -> None:
+    def __init__(self, steps: int = 1, **limits: int) -> None:
         self.inside, self.opened = threading.Event(), threading.Event()
-        self.translator = FakeTranslator(before=self._before)
-        self.scheduler = Scheduler(lambda: self.translator, ServiceConfig(**{"max_characters": 1, **limits}))  # type: ignore[arg-type,return-value]
-        self.scheduler.start().result(timeout=5)
+        self.translator = FakeTranslator(before=self._before, steps=steps)
+        self.scheduler = Scheduler(ServiceConfig(**limits))  # type: ignore[arg-type]
+        self.stepped: list[list[str]] = []
 
     def _before(self, texts: Sequence[str]) -> None:
-        if "gate" in texts:
+        self.stepped.append(list(texts))
+        if "gate" in texts and not self.opened.is_set():
             self.inside.set()
-            self.opened.wait(timeout=5)
+            self.opened.wait(timeout=10)
         if "poison" in texts:
             raise ValueError("poison")
 
-    def shut(self) -> Future[Any]:
-        future = self.scheduler.submit(["gate"], EN_DE, NEVER)
-        assert self.inside.wait(timeout=5)
-        return future
+    def submit(
+        self,
+        *texts: str,
+        target: str = "de",
+        search: SearchConfig = SearchConfig(),
+        client: str = "a",
+        call: int = 0,
+        seconds: float = math.inf,
+    ) -> list[Future[Any]]:
+        source = "en" if target == "de" else "de"
+        documents = [self.translator.prepare(text, source, target) for text in texts]
+        how = How(self.translator, source, target, search)  # type: ignore[arg-type]
+        return self.scheduler.submit(documents, how, Caller(client, call, time.monotonic() + seconds))  # type: ignore[arg-type]
 
-    def calls(self) -> list[list[str]]:
-        """What the model was given, without the warm-up and the gate."""
-        return self.translator.calls[2:]
+    def shut(self) -> list[Future[Any]]:
+        futures = self.submit("gate", client="gate")
+        assert self.inside.wait(timeout=10)
+        return futures
 
 
 @pytest.fixture
 def make_gate() -> Iterator[Callable[..., Gate]]:
     gates: list[Gate] = []
 
-    def make(**limits: int) -> Gate:
-        gates.append(Gate(**limits))
+    def make(**options: int) -> Gate:
+        gates.append(Gate(**options))
         return gates[-1]
 
     yield make
     for gate in gates:
         gate.opened.set()
-        assert gate.scheduler.close(timeout=5)
+        assert gate.scheduler.close(timeout=10)
 
 
-def texts_of(future: Future[Any]) -> list[str]:
-    return [translation.text for translation in future.result(timeout=5)]
+def texts_of(futures: Sequence[Future[Any]]) -> list[str]:
+    return [future.result(timeout=10).text for future in futures]
 
 
-def test_requests_that_wait_share_a_call(make_gate: Callable[..., Gate]) -> None:
+def test_what_waits_joins_as_one_group_and_the_same_sentence_once(make_gate: Callable[..., Gate]) -> None:
     gate = make_gate()
     gate.shut()
-    futures = [gate.scheduler.submit([f"a{i}", f"b{i}"], EN_DE, NEVER) for i in range(3)]
-    other = gate.scheduler.submit(["C"], DE_EN, NEVER)
-    last = gate.scheduler.submit(["d"], EN_DE, NEVER)
+    futures = [gate.submit(f"a{i}", "same", client=str(i)) for i in range(3)]
+    other = gate.submit("C", target="en")
     gate.opened.set()
-    assert [texts_of(future) for future in futures] == [[f"A{i}", f"B{i}"] for i in range(3)]
-    assert (texts_of(other), texts_of(last)) == (["c"], ["D"])
-    assert gate.calls() == [["a0", "b0", "a1", "b1", "a2", "b2", "d"], ["C"]]
+    assert [texts_of(found) for found in futures] == [[f"A{i}", "SAME"] for i in range(3)]
+    assert texts_of(other) == ["c"]
+    assert gate.translator.calls[0] == ["gate"]
+    assert sorted(gate.translator.calls[1]) == ["C", "a0", "a1", "a2", "same"]
+    assert len(gate.translator.calls) == 2
 
 
-def test_a_large_request_lets_a_small_one_through(make_gate: Callable[..., Gate]) -> None:
-    gate = make_gate(batch_characters=4)
+def test_a_sentence_joins_a_running_pool(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(steps=3)
+    book = gate.shut()
+    small = gate.submit("x")
+    gate.opened.set()
+    assert texts_of(book + small) == ["GATE", "X"]
+    assert gate.stepped == [["gate"], ["gate", "x"], ["gate", "x"], ["x"]]
+
+
+def test_a_book_does_not_starve_a_sentence(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(pool_rows=64)
     gate.shut()
-    book = gate.scheduler.submit(["a", "b", "c", "d", "e", "too long", "f"], EN_DE, NEVER)
-    small = gate.scheduler.submit(["x"], EN_DE, NEVER)
+    book = gate.submit(*(f"page {i:04}" for i in range(200)), search=GREEDY, client="reader")
+    small = gate.submit("x", search=GREEDY, client="guest")
     gate.opened.set()
-    assert texts_of(book) == ["A", "B", "C", "D", "E", "TOO LONG", "F"]
     assert texts_of(small) == ["X"]
-    assert gate.calls() == [["a", "b", "c", "d"], ["x", "e"], ["too long"], ["f"]]
+    assert len(texts_of(book)) == 200
+    first = next(group for group in gate.translator.calls if "page 0000" in group)
+    assert "x" in first
+    assert all(len(group) <= 64 for group in gate.translator.calls)
 
 
-def test_what_is_cancelled_is_not_computed_and_makes_room(make_gate: Callable[..., Gate]) -> None:
-    gate = make_gate(queue_characters=10)
+def test_rows_are_limited_over_all_pools(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(pool_rows=64, steps=2)
     gate.shut()
-    dropped = gate.scheduler.submit(["0123456789"], EN_DE, NEVER)
-    with pytest.raises(QueueFullError, match="10 characters are waiting for the model, the limit is 10"):
-        gate.scheduler.submit(["a"], EN_DE, NEVER)
-    assert dropped.cancel()
-    kept = gate.scheduler.submit(["abcdefghij"], EN_DE, NEVER)
+    futures = [gate.submit(f"a{i}", search=SearchConfig(beam_size=1 + i % 16)) for i in range(100)]
+    seen: list[int] = []
+    gate.translator.before = lambda texts: seen.append(sum(pool.rows for pool in gate.scheduler._pools))
+    gate.opened.set()
+    for found in futures:
+        texts_of(found)
+    assert 0 < max(seen) <= 64
+
+
+def test_a_cancelled_text_frees_its_rows_at_the_next_step(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(steps=100)
+    book = gate.shut()
+    other = gate.submit("other")
+    assert book[0].cancel()
+    gate.opened.set()
+    assert texts_of(other) == ["OTHER"]
+    assert gate.translator.dropped == ["gate"]
+    assert gate.stepped[1] == ["other"]
+
+
+def test_a_deadline_frees_rows_too(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(steps=3)
+    gate.shut()
+    gate.opened.set()
+    late = gate.submit("late", seconds=0.05)
+    gate.translator.before = lambda texts: time.sleep(0.06)
+    with pytest.raises(DeadlineError):
+        late[0].result(timeout=10)
+    assert texts_of(gate.submit("next")) == ["NEXT"]
+
+
+def test_the_queue_has_a_limit_and_what_is_cancelled_makes_room(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(queue_tokens=20)
+    gate.shut()
+    dropped = gate.submit("0123456789", "0123")
+    with pytest.raises(QueueFullError, match="16 tokens are waiting for the model and 6 more would pass") as refused:
+        gate.submit("abcde")
+    assert refused.value.retry_seconds > 0
+    for future in dropped:
+        future.cancel()
+    kept = gate.submit("abcdefghij")
     gate.opened.set()
     assert texts_of(kept) == ["ABCDEFGHIJ"]
     with pytest.raises(CancelledError):
-        dropped.result(timeout=5)
-    assert gate.calls() == [["abcdefghij"]]
+        dropped[0].result(timeout=10)
+    assert "0123456789" not in [text for group in gate.translator.calls for text in group]
 
 
-def test_a_request_past_its_deadline_is_not_computed(make_gate: Callable[..., Gate]) -> None:
+def test_a_deadline_that_cannot_be_met_is_refused(make_gate: Callable[..., Gate]) -> None:
+    """Too large for an idle server: DeadlineError. Too much before it: QueueFullError, for later may be better."""
     gate = make_gate()
     gate.shut()
-    late = gate.scheduler.submit(["late"], EN_DE, time.monotonic() + 0.01)
-    time.sleep(0.02)
-    gate.opened.set()
+    gate.scheduler._speed = 50.0  # rows times steps a second: ten tokens a second with a beam of five
+    with pytest.raises(DeadlineError, match="more than this server can do"):
+        gate.submit("x" * 30, seconds=2)
+    book = gate.submit("x" * 30, client="reader", seconds=60)
+    with pytest.raises(QueueFullError, match="deadline cannot be met") as refused:
+        gate.submit("y" * 30, client="guest", seconds=4)
+    assert 1 < refused.value.retry_seconds < 4
+    short = gate.submit("z" * 9, client="guest", seconds=4)  # has its turn before the book is through
     with pytest.raises(DeadlineError):
-        late.result(timeout=5)
-    assert texts_of(gate.scheduler.submit(["next"], EN_DE, NEVER)) == ["NEXT"]
-    assert gate.calls() == [["next"]]
-
-
-def test_one_bad_text_fails_its_own_request_only(make_gate: Callable[..., Gate]) -> None:
-    gate = make_gate()
-    gate.shut()
-    good, bad, fine = (gate.scheduler.submit([text], EN_DE, NEVER) for text in ("good", "poison", "fine"))
+        gate.submit("late", seconds=-1)
     gate.opened.set()
-    assert (texts_of(good), texts_of(fine)) == (["GOOD"], ["FINE"])
+    assert texts_of(book + short) == ["X" * 30, "Z" * 9]
+
+
+@pytest.mark.parametrize("also_waiting", [0, 3])
+def test_a_failing_step_fails_its_own_request_only(make_gate: Callable[..., Gate], also_waiting: int) -> None:
+    gate = make_gate(steps=2)
+    gate.shut()
+    good = [gate.submit(f"good {i}") for i in range(also_waiting)]
+    bad = gate.submit("poison")
+    fine = gate.submit("fine", search=GREEDY)
+    gate.opened.set()
+    assert [texts_of(futures) for futures in good] == [[f"GOOD {i}"] for i in range(also_waiting)]
+    assert texts_of(fine) == ["FINE"]
     with pytest.raises(ValueError, match="poison"):
-        bad.result(timeout=5)
+        bad[0].result(timeout=10)
+    assert texts_of(gate.submit("next")) == ["NEXT"]
+
+
+def test_a_doubtful_sentence_has_a_second_look(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate()
+    assert texts_of(gate.submit("doubt", "sure")) == ["DOUBT'", "SURE"]
+    assert gate.translator.calls == [["doubt", "sure"], ["doubt"]]
 
 
 def test_close_finishes_what_is_queued(make_gate: Callable[..., Gate]) -> None:
     gate = make_gate()
     gate.shut()
-    future = gate.scheduler.submit(["a"], EN_DE, NEVER)
+    futures = gate.submit("a", "")
     assert not gate.scheduler.close(timeout=0)
     gate.opened.set()
-    assert texts_of(future) == ["A"]
-    assert gate.scheduler.close(timeout=5)
-
-
-def test_a_model_that_cannot_be_loaded() -> None:
-    def load() -> Any:
-        raise ValueError("corrupt")
-
-    scheduler = Scheduler(load, ServiceConfig())
-    with pytest.raises(ValueError, match="corrupt"):
-        scheduler.start().result(timeout=5)
-    assert scheduler.translator is None
-    assert scheduler.close(timeout=5)
+    assert texts_of(futures) == ["A", ""]
+    assert gate.scheduler.close(timeout=10)
 
 
 @given(
     requests=st.lists(
-        st.tuples(st.lists(st.text(max_size=6), min_size=1, max_size=6), st.sampled_from([EN_DE, DE_EN]))
+        st.tuples(st.lists(st.text(max_size=6), min_size=1, max_size=6), st.sampled_from(["de", "en"])), max_size=12
     ),
-    budget=st.integers(1, 12),
+    steps=st.integers(1, 3),
+    cancelled=st.sets(st.integers(0, 11)),
 )
-@settings(max_examples=50)
-def test_every_request_gets_its_own_answers(requests: list[tuple[list[str], How]], budget: int) -> None:
-    gate = Gate(batch_characters=budget)
+@settings(max_examples=40, deadline=None)
+def test_every_request_gets_its_own_answers(
+    requests: list[tuple[list[str], str]], steps: int, cancelled: set[int]
+) -> None:
+    gate = Gate(pool_rows=64, steps=steps)
     gate.shut()
-    futures = [gate.scheduler.submit(texts, how, NEVER) for texts, how in requests]
+    answers = [gate.submit(*texts, target=target, call=i) for i, (texts, target) in enumerate(requests)]
+    for i in cancelled & set(range(len(requests))):
+        for future in answers[i]:
+            future.cancel()
     gate.opened.set()
-    for (texts, how), future in zip(requests, futures, strict=True):
-        change = str.upper if how == EN_DE else str.lower
-        assert texts_of(future) == [change(text) for text in texts]
-    assert gate.scheduler.close(timeout=5)
-    assert gate.scheduler._waiting == 0
-    for call in gate.calls():
-        assert len(call) == 1 or sum(max(1, len(text)) for text in call) <= budget
+    for i, (texts, target) in enumerate(requests):
+        if i not in cancelled:
+            change = str.upper if target == "de" else str.lower
+            assert texts_of(answers[i]) == [change(text) for text in texts]
+    assert gate.scheduler.close(timeout=10)
+    assert (gate.scheduler.waiting_tokens, gate.scheduler._jobs) == (0, set())
+    assert not any(pool.waiting for pool in gate.scheduler._pools)

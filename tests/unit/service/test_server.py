@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from fake_translator import FakeTranslator
-from google.rpc import error_details_pb2
+from google.rpc import code_pb2, error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
 from serving import NOT_SERVING, SERVING, Running, health_of, running
@@ -45,7 +45,7 @@ def translator() -> Iterator[Slow]:
 
 @pytest.fixture
 def server(translator: Slow) -> Iterator[Running]:
-    with running(lambda: translator, queue_characters=20, max_characters=20, max_message_bytes=1000) as server:
+    with running(lambda: translator, queue_tokens=20, max_characters=20, max_message_bytes=1000) as server:
         yield server
 
 
@@ -74,8 +74,8 @@ def wait_until(condition: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def characters_waiting(server: Running) -> int:
-    return server.server._scheduler._waiting
+def tokens_waiting(server: Running) -> int:
+    return server.server._scheduler.waiting_tokens
 
 
 def test_translate(stub: pb_grpc.TranslationServiceStub) -> None:
@@ -114,9 +114,7 @@ def test_violations_are_bad_request_details(stub: pb_grpc.TranslationServiceStub
 
 def test_what_is_not_implemented_says_so(stub: pb_grpc.TranslationServiceStub) -> None:
     for call in (
-        lambda: stub.DetectLanguage(pb.DetectLanguageRequest(content="a")),
         lambda: stub.Explain(pb.ExplainRequest(content="a")),
-        lambda: list(stub.TranslateStream(iter([pb.TranslateStreamRequest(contents=["a"])]))),
         lambda: stub.Translate(request("a", include_alignment=True)),
     ):
         error = failure(call)
@@ -141,14 +139,17 @@ def test_an_error_of_the_model_shows_no_text(
 def test_a_full_queue_refuses_at_once(server: Running, stub: pb_grpc.TranslationServiceStub, translator: Slow) -> None:
     slow = stub.Translate.future(request("slow"))
     assert translator.entered.wait(timeout=5)
-    waiting = stub.Translate.future(request("x" * 20))
-    wait_until(lambda: characters_waiting(server) == 20)
+    waiting = stub.Translate.future(request("x" * 19))
+    wait_until(lambda: tokens_waiting(server) == 20)
     error = failure(stub.Translate, request("y"))
     assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "the limit is 20; try again later" in error.details()
+    assert "the limit of 20; try again later" in error.details()
+    retry = error_details_pb2.RetryInfo()
+    assert rpc_status.from_call(error).details[0].Unpack(retry)
+    assert retry.retry_delay.ToTimedelta().total_seconds() >= 0.1
     translator.go.set()
     assert slow.result(timeout=5).translations[0].translated_text == "SLOW"
-    assert waiting.result(timeout=5).translations[0].translated_text == "X" * 20
+    assert waiting.result(timeout=5).translations[0].translated_text == "X" * 19
 
 
 def test_what_nobody_waits_for_is_not_computed(
@@ -156,12 +157,12 @@ def test_what_nobody_waits_for_is_not_computed(
 ) -> None:
     slow = stub.Translate.future(request("slow"))
     assert translator.entered.wait(timeout=5)
-    assert failure(stub.Translate, request("late"), timeout=0.1).code() == grpc.StatusCode.DEADLINE_EXCEEDED
     cancelled = stub.Translate.future(request("cancelled"))
-    jobs = server.server._scheduler._jobs
-    wait_until(lambda: any(job.texts == ["cancelled"] for job in jobs))
+    wait_until(lambda: tokens_waiting(server) == 10)
     cancelled.cancel()
-    wait_until(lambda: all(job.future.done() for job in jobs))
+    assert failure(stub.Translate, request("late"), timeout=0.1).code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    jobs = server.server._scheduler._jobs
+    wait_until(lambda: sum(not job.future.done() for job in list(jobs)) == 1)
     translator.go.set()
     slow.result(timeout=5)
     assert stub.Translate(request("next")).translations[0].translated_text == "NEXT"
@@ -171,13 +172,13 @@ def test_what_nobody_waits_for_is_not_computed(
 def test_calls_that_wait_share_a_batch(server: Running, stub: pb_grpc.TranslationServiceStub, translator: Slow) -> None:
     slow = stub.Translate.future(request("slow"))  # a call is cancelled when its future is no longer referenced
     assert translator.entered.wait(timeout=5)
-    with ThreadPoolExecutor(8) as pool:
-        answers = pool.map(lambda i: stub.Translate(request(f"a{i}")).translations[0].translated_text, range(8))
-        wait_until(lambda: characters_waiting(server) == 16)
+    with ThreadPoolExecutor(6) as pool:
+        answers = pool.map(lambda i: stub.Translate(request(f"a{i}")).translations[0].translated_text, range(6))
+        wait_until(lambda: tokens_waiting(server) == 18)
         translator.go.set()
-        assert list(answers) == [f"A{i}" for i in range(8)]
+        assert list(answers) == [f"A{i}" for i in range(6)]
         assert slow.result(timeout=5)
-    assert len(translator.calls) == 3  # the warm-up, the slow one, the eight
+    assert len(translator.calls) == 3  # the warm-up, the slow one, the six
 
 
 def test_not_serving_while_loading() -> None:
@@ -216,7 +217,7 @@ def test_drain(translator: Slow) -> None:
         slow = stub.Translate.future(request("slow"))
         assert translator.entered.wait(timeout=5)
         queued = stub.Translate.future(request("queued", "too"))
-        wait_until(lambda: characters_waiting(server) == len("queuedtoo"))
+        wait_until(lambda: tokens_waiting(server) == len("queuedtoo") + 2)
         begin = time.monotonic()
         drain = pool.submit(server.drain, 60)
         assert next(watch).status == NOT_SERVING
@@ -239,6 +240,110 @@ def test_drain_has_an_end(translator: Slow) -> None:
 
 
 def test_a_port_in_use(server: Running) -> None:
-    second = Server(FakeTranslator, ServiceConfig(listen=server.address))  # type: ignore[arg-type]
+    second = Server([None], lambda path: FakeTranslator(), ServiceConfig(listen=server.address))  # type: ignore[arg-type]
     with pytest.raises(ServiceError, match=f"cannot listen on {server.address}: Address already in use"):
         server.call(second.start())
+
+
+def stream(stub: pb_grpc.TranslationServiceStub, *texts: str, **fields: Any) -> list[pb.TranslateStreamResponse]:
+    messages = [pb.TranslateStreamRequest(settings=request(**fields))]
+    messages += [pb.TranslateStreamRequest(contents=[text]) for text in texts]
+    return list(stub.TranslateStream(iter(messages), timeout=10))
+
+
+def test_a_stream_answers_each_text_with_its_index(stub: pb_grpc.TranslationServiceStub) -> None:
+    texts = [f"a{i}" for i in range(50)] + ["", "x" * 21, "broken"]
+    answers = {answer.index: answer for answer in stream(stub, *texts)}
+    assert sorted(answers) == list(range(53))
+    assert [answers[i].translation.translated_text for i in range(51)] == [text.upper() for text in texts[:51]]
+    assert (answers[51].error.code, answers[52].error.code) == (code_pb2.INVALID_ARGUMENT, code_pb2.INTERNAL)
+    assert "21 characters, the limit is 20" in answers[51].error.message
+
+
+def test_a_stream_must_begin_with_settings(stub: pb_grpc.TranslationServiceStub) -> None:
+    again = [pb.TranslateStreamRequest(settings=request())] * 2
+    for messages in ([], [pb.TranslateStreamRequest(contents=["a"])], again):
+        error = failure(lambda given=messages: list(stub.TranslateStream(iter(given))))
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
+        assert "settings" in error.details()
+
+
+def test_a_slow_reader_stops_the_reading() -> None:
+    """One that reads nothing: the server takes in what its window and the transport's buffers hold, and no more."""
+    sent = 0
+
+    def texts() -> Iterator[pb.TranslateStreamRequest]:
+        nonlocal sent
+        yield pb.TranslateStreamRequest(settings=request())
+        for sent in range(1, 1001):
+            yield pb.TranslateStreamRequest(contents=[f"{sent} " + "x" * 4_000])
+
+    options = [("grpc.http2.bdp_probe", 0)]  # else the client itself takes in megabytes unread
+    with (
+        running(FakeTranslator, stream_characters=8_000) as server,
+        grpc.insecure_channel(server.address, options) as channel,
+    ):
+        call = pb_grpc.TranslationServiceStub(channel).TranslateStream(texts())
+        wait_until(lambda: sent > 0)
+        before = -1
+        while sent != before:  # until nothing moves any more
+            before = sent
+            time.sleep(0.5)
+        assert 0 < sent < 500
+        assert sorted(answer.index for answer in call) == list(range(1000))
+
+
+def test_a_client_that_leaves_a_stream_frees_its_place(
+    server: Running, stub: pb_grpc.TranslationServiceStub, translator: Slow
+) -> None:
+    call = stub.TranslateStream(iter([pb.TranslateStreamRequest(settings=request(), contents=["slow", "next"])]))
+    assert translator.entered.wait(timeout=5)
+    call.cancel()
+    jobs = server.server._scheduler._jobs
+    wait_until(lambda: all(job.future.done() for job in list(jobs)))
+    translator.go.set()
+    assert stub.Translate(request("after")).translations[0].translated_text == "AFTER"
+
+
+def test_a_drained_stream_ends_with_what_was_read(translator: Slow) -> None:
+    open_end = threading.Event()
+
+    def texts() -> Iterator[pb.TranslateStreamRequest]:
+        yield pb.TranslateStreamRequest(settings=request(), contents=["slow", "b"])
+        open_end.wait(timeout=10)
+
+    with running(lambda: translator, drain=False) as server, grpc.insecure_channel(server.address) as channel:
+        call = pb_grpc.TranslationServiceStub(channel).TranslateStream(texts())
+        assert translator.entered.wait(timeout=5)
+        with ThreadPoolExecutor(1) as pool:
+            drained = pool.submit(server.drain, 10)
+            wait_until(server.server._servicer.draining.is_set)
+            translator.go.set()
+            assert [next(call).translation.translated_text for _ in range(2)] == ["SLOW", "B"]
+            error = failure(next, call)
+            open_end.set()
+            assert (error.code(), "2 texts were answered" in error.details()) == (grpc.StatusCode.UNAVAILABLE, True)
+            assert drained.result(timeout=10) is True
+
+
+def test_detection() -> None:
+    with running(FakeTranslator) as server, grpc.insecure_channel(server.address) as channel:
+        stub = pb_grpc.TranslationServiceStub(channel)
+        found = stub.DetectLanguage(pb.DetectLanguageRequest(content="Ich habe heute leider keine Zeit.")).languages[0]
+        assert found.language_code == "de"
+        assert found.confidence > 0.9
+        assert list(stub.DetectLanguage(pb.DetectLanguageRequest(content="12:30")).languages) == []
+        assert failure(stub.DetectLanguage, pb.DetectLanguageRequest()).code() == grpc.StatusCode.INVALID_ARGUMENT
+        # Without a source language, each text's is detected; what is in the target language already stays as it is
+        answer = stub.Translate(request("The weather is nice", "Heute ist es schön", "12", source_language_code=""))
+        translations = [(one.translated_text, one.detected_language_code) for one in answer.translations]
+        assert translations == [("THE WEATHER IS NICE", "en"), ("Heute ist es schön", "de"), ("12", "")]
+        assert answer.translations[1].warnings[0].code == pb.TranslationWarning.COPIED_SOURCE
+
+
+def test_formality_and_warnings_arrive(stub: pb_grpc.TranslationServiceStub) -> None:
+    (formal,) = stub.Translate(request("a", formality=pb.FORMALITY_FORMAL)).translations
+    assert formal.translated_text == "SIE: A"
+    (doubtful,) = stub.Translate(request("doubt")).translations
+    assert doubtful.translated_text == "DOUBT'"  # the second of the wider search
+    assert list(doubtful.warnings) == [pb.TranslationWarning(code=pb.TranslationWarning.REPETITION, detail="doubt")]

@@ -35,7 +35,12 @@ def test_settings() -> None:
         ("max_contents=many", "max_contents = 'many' is not a number"),
         ("max_contents=0", "max_contents = 0 must be at least 1"),
         ("drain_seconds=nan", "drain_seconds"),
-        ("queue_characters=5", "must be at least max_characters"),
+        ("queue_tokens=0", "queue_tokens = 0 must be at least 1"),
+        ("pool_rows=63", "pool_rows = 63 must be at least 64"),
+        ("tls_key=x", "tls_certificate and tls_key go together"),
+        ("tls_client_ca=x", "tls_client_ca needs tls_certificate"),
+        ("compression=zip", "'zip' is not one of none, gzip, deflate"),
+        ("metrics_listen=9464", "HOST:PORT"),
         ("listen=here", "HOST:PORT"),
     ],
 )

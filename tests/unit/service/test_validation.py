@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from fake_translator import FakeTranslator
 from google.rpc import code_pb2
 
 from model.config import SearchConfig
@@ -19,8 +20,12 @@ def request(**fields: Any) -> pb.TranslateRequest:
     return pb.TranslateRequest(**(usual | fields))
 
 
+BASE = FakeTranslator("base")
+OTHER = FakeTranslator("other", languages=("en", "fr"))
+
+
 def check(message: pb.TranslateRequest) -> How:
-    return check_request(message, ("de", "en"), "base", CONFIG)
+    return check_request(message, {"base": BASE, "other": OTHER}, CONFIG)  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize(
@@ -41,7 +46,7 @@ def check(message: pb.TranslateRequest) -> How:
     ],
 )
 def test_accepted(fields: dict[str, Any], search: SearchConfig) -> None:
-    assert check(request(**fields)) == How("en", "de", search)
+    assert check(request(**fields)) == How(BASE, "en", "de", search)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -51,11 +56,12 @@ def test_accepted(fields: dict[str, Any], search: SearchConfig) -> None:
         ({"contents": ["a"] * 4}, "contents", "4 texts, the limit is 3; send several requests"),
         ({"contents": ["ü" * 11]}, "contents", "11 characters, the limit is 10; split the text"),
         ({"contents": ["a" * 6, "b" * 6]}, "contents", "12 characters, the limit is 10; send several"),
-        ({"source_language_code": ""}, "source_language_code", "detection is not implemented yet.*one of de, en"),
-        ({"source_language_code": "xx"}, "source_language_code", "'xx' is not one of de, en"),
-        ({"target_language_code": ""}, "target_language_code", "empty; give one of de, en"),
-        ({"target_language_code": "<2de>"}, "target_language_code", "'<2de>' is not one of de, en"),
+        ({"source_language_code": "xx"}, "source_language_code", "'xx' is not one of de, en, fr"),
+        ({"target_language_code": ""}, "target_language_code", "empty; give one of de, en, fr"),
+        ({"target_language_code": "<2de>"}, "target_language_code", "'<2de>' is not one of de, en, fr"),
         ({"target_language_code": "en"}, "target_language_code", "'en' is the source language"),
+        ({"source_language_code": "fr"}, "target_language_code", "no loaded model translates 'fr' to 'de'"),
+        ({"target_language_code": "fr", "formality": 1}, "formality", "formality = formal is not to be had in 'fr'"),
         ({"mime_type": "application/pdf"}, "mime_type", "'application/pdf' is not one of text/plain"),
         ({"formality": 9}, "formality", "9 is not a Formality"),
         ({"num_hypotheses": 6}, "num_hypotheses", "num_hypotheses = 6 needs a beam_size of at least 6, not 5"),
@@ -77,7 +83,7 @@ def test_all_violations_at_once() -> None:
     with pytest.raises(RefusedError) as refused:
         check(pb.TranslateRequest(search={"beam_size": 100}))
     fields = [field for field, _ in refused.value.violations]
-    assert fields == ["contents", "source_language_code", "target_language_code", "search.beam_size"]
+    assert fields == ["contents", "target_language_code", "search.beam_size"]
 
 
 @pytest.mark.parametrize(
@@ -87,8 +93,6 @@ def test_all_violations_at_once() -> None:
         {"include_alignment": True},
         {"glossary_config": {}},
         {"glossary_config": {"entries": [{"source_term": "a", "target_term": "b"}]}},
-        {"formality": pb.FORMALITY_FORMAL},
-        {"formality": pb.FORMALITY_INFORMAL},
     ],
 )
 def test_what_is_not_implemented_is_never_ignored(fields: dict[str, Any]) -> None:
@@ -98,6 +102,12 @@ def test_what_is_not_implemented_is_never_ignored(fields: dict[str, Any]) -> Non
 
 
 def test_unknown_model() -> None:
-    with pytest.raises(RefusedError, match="'big' is not loaded; there is 'base'") as refused:
+    with pytest.raises(RefusedError, match="'big' is not loaded; there is 'base', 'other'") as refused:
         check(request(model="big"))
     assert refused.value.code == code_pb2.NOT_FOUND
+
+
+def test_the_model_and_the_form_of_address() -> None:
+    assert check(request(source_language_code="")) == How(BASE, "", "de", SearchConfig())  # type: ignore[arg-type]
+    assert check(request(target_language_code="fr")).translator is OTHER
+    assert check(request(formality=pb.FORMALITY_INFORMAL)).formality == "informal"

@@ -1,0 +1,118 @@
+"""Quality guards: what can be seen to be wrong with the translation of a sentence, from the two texts alone.
+
+Pure functions on (source, hypothesis). A ``Translator`` asks them about every sentence: where its best hypothesis is
+doubtful it looks for a clean one among all hypotheses of the beam, and what cannot be helped is a warning. Items that
+are no language (URLs, e-mail addresses, placeholders, tags) must come out as often as they went in, character for
+character: where no hypothesis has them, the sentence is translated in parts around them. Numbers must keep their
+digits; their separators may change, since "3.5" is "3,5" in German, and so may the clock: "2:40 pm" is "14:40".
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+LOOP_WORDS = 12  # the longest phrase that is looked for in a loop
+LOOP_TIMES = {1: 4, 2: 3}  # so many times in a row is a loop, by words of the phrase; longer phrases: twice
+LENGTH_SLACK, LENGTH_RATIO = 20, 2.5  # suspicious: (longer + slack) / (shorter + slack) characters above the ratio
+COPY_WORDS, COPY_SHARE = 4, 0.8  # a copy: more than this share of at least so many different words is the source's
+
+_ITEM = re.compile(
+    r"(?:https?://|ftp://|www\.)[^\s<>\"']*[\w/=&#%~+-]"  # URL, without the full stop that ends the sentence
+    r"|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"  # e-mail address
+    r"|\$?\{\{?[\w.:-]*\}\}?"  # {name}, {0}, {}, {{name}}, ${name}
+    r"|%(?:\(\w+\)|\d+\$)?[-+#0]*\d*(?:\.\d+)?[sdiufxXgGeEc@](?!\w)"  # %s, %(name)d, %1$s, %.2f
+    r"|</?[A-Za-z][\w-]*(?:\s[^<>]*)?/?>"  # <b>, </b>, <a href="...">, <br/>
+)
+_NUMBER = re.compile(r"\d(?:(?:[\d.,:]|[ \xa0\u202f](?=\d{3}\b))*\d)?")  # 7; 3.5; 2:40; 1,000; 1 000
+_AFTERNOON = re.compile(r"(1[01]|0?[1-9])((?::\d\d)?)\s*p\.?m\b", re.IGNORECASE)
+_WORD = re.compile(r"[^\W\d_]+")
+_LOOP_IN_WORD = re.compile(r"([^\W\d_]{1,30}?)\1{4,}")  # "hahahahaha", and loops in scripts without spaces
+
+
+@dataclass(frozen=True)
+class QualityWarning:
+    """``code``: a TranslationWarning.Code of the service's contract; ``detail``: the words concerned."""
+
+    code: str
+    detail: str = ""
+
+
+def warnings(source: str, hypothesis: str) -> tuple[QualityWarning, ...]:
+    """Everything that is doubtful about a hypothesis for one source sentence; usually nothing."""
+    found = [QualityWarning("ITEM_CHANGED", item) for item in changed_items(source, hypothesis)]
+    if loop := repetition(source, hypothesis):
+        found.append(QualityWarning("REPETITION", loop))
+    if is_copy(source, hypothesis):
+        found.append(QualityWarning("COPIED_SOURCE"))
+    if is_odd_length(source, hypothesis):
+        found.append(QualityWarning("SUSPICIOUS_LENGTH", f"{len(source)} characters became {len(hypothesis)}"))
+    return tuple(found)
+
+
+def changed_items(source: str, hypothesis: str) -> list[str]:
+    """URLs, addresses, placeholders and tags that are missing or multiplied, and numbers whose digits are missing."""
+    changed = [item for item in dict.fromkeys(_ITEM.findall(source)) if source.count(item) != hypothesis.count(item)]
+    source, hypothesis = _ITEM.sub(" ", source), _ITEM.sub(" ", hypothesis)
+    by_24_hours = _AFTERNOON.sub(lambda match: f"{int(match[1]) + 12}{match[2]}", source)
+    return changed + min(_lost_numbers(source, hypothesis), _lost_numbers(by_24_hours, hypothesis), key=len)
+
+
+def _lost_numbers(source: str, hypothesis: str) -> list[str]:
+    left, lost = Counter(map(_digits, _NUMBER.findall(hypothesis))), []
+    for number in _NUMBER.findall(source):
+        left[_digits(number)] -= 1
+        if left[_digits(number)] < 0:
+            lost.append(number)
+    return lost
+
+
+def around_items(text: str) -> list[tuple[str, bool]]:
+    """The text in parts that join to it: (part, whether it is an item that must stay as it is). No number is."""
+    parts, start = [], 0
+    for match in _ITEM.finditer(text):
+        parts += [(text[start : match.start()], False), (match[0], True)]
+        start = match.end()
+    return [part for part in [*parts, (text[start:], False)] if part[0]]
+
+
+def repetition(source: str, hypothesis: str) -> str:
+    """The phrase that the hypothesis repeats in a loop; "" without one, or where the source repeats itself, too."""
+    found = _loop(hypothesis)
+    return found if found and not _loop(source) else ""
+
+
+def is_copy(source: str, hypothesis: str) -> bool:
+    """Whether the words of the hypothesis are nearly all the source's. Short ones may be names."""
+    words = [Counter(word for word in _words(text) if len(word) > 1) for text in (source, hypothesis)]
+    size = min(words[0].total(), words[1].total())
+    return min(map(len, words)) >= COPY_WORDS and (words[0] & words[1]).total() > COPY_SHARE * size
+
+
+def is_odd_length(source: str, hypothesis: str) -> bool:
+    """Whether one is far longer than the other."""
+    shorter, longer = sorted((len(source.strip()), len(hypothesis.strip())))
+    return longer + LENGTH_SLACK > LENGTH_RATIO * (shorter + LENGTH_SLACK)
+
+
+def _loop(text: str) -> str:
+    if match := _LOOP_IN_WORD.search(text):
+        return match[1]
+    words = _words(text)
+    for size in range(1, min(LOOP_WORDS, len(words) // 2) + 1):
+        needed = size * (LOOP_TIMES.get(size, 2) - 1)  # so many words in a row equal the one a phrase before
+        run = 0
+        for i in range(size, len(words)):
+            run = run + 1 if words[i] == words[i - size] else 0
+            if run == needed:
+                return " ".join(words[i - size + 1 : i + 1])
+    return ""
+
+
+def _words(text: str) -> list[str]:
+    return [word.casefold() for word in _WORD.findall(_ITEM.sub(" ", text))]
+
+
+def _digits(number: str) -> str:
+    return "".join(filter(str.isdigit, number))

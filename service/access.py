@@ -1,0 +1,120 @@
+"""Who may call: TLS, client certificates, bearer tokens."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+
+from model.config import check
+from model.errors import UserError
+from service.config import ServiceConfig
+from service.metrics import Metrics
+
+log = logging.getLogger(__name__)
+TOKEN_CHARACTERS = 16  # a shorter token could be found by trying
+OPEN_METHODS = ("/grpc.health.v1.Health/",)  # probes have no token
+
+
+def server_credentials(config: ServiceConfig) -> grpc.ServerCredentials | None:
+    """TLS as configured, None without. The files are read again for connections after they have changed, so that a
+    certificate is renewed without a restart."""
+    if not config.tls_key:
+        return None
+
+    def stamp() -> tuple[int, ...]:
+        files = (config.tls_key, config.tls_certificate, config.tls_client_ca)
+        return tuple(Path(file).stat().st_mtime_ns for file in files if file)
+
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        authority = _read(config.tls_client_ca) if config.tls_client_ca else None
+        pair = (_read(config.tls_key), _read(config.tls_certificate))
+        return grpc.ssl_server_certificate_configuration([pair], authority)
+
+    first = configuration()
+    known = stamp()
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        nonlocal known
+        try:
+            if (now := stamp()) != known:
+                fresh, known = configuration(), now
+                return fresh
+        except (OSError, UserError) as error:
+            log.error("TLS files cannot be read again, the old ones stay: %s", error)
+        return None
+
+    return grpc.dynamic_ssl_server_credentials(first, fetch, bool(config.tls_client_ca))
+
+
+def read_tokens(path: str) -> list[bytes]:
+    """The tokens of a file, one a line; blank lines and lines that begin with # are skipped."""
+    lines = (line.strip() for line in _read(path).splitlines())
+    tokens = [line for line in lines if line and not line.startswith(b"#")]
+    check(bool(tokens), f"tokens_file {path}: it holds no token")
+    for number, token in enumerate(tokens, start=1):
+        size = f"token {number} has {len(token)} characters, fewer than {TOKEN_CHARACTERS}"
+        check(len(token) >= TOKEN_CHARACTERS, f"tokens_file {path}: {size}; make one with: openssl rand -hex 16")
+    return tokens
+
+
+def token_of(metadata: Any) -> bytes:
+    for key, value in metadata or ():
+        if key == "authorization" and str(value)[:7].lower() == "bearer ":
+            return str(value)[7:].strip().encode()
+    return b""
+
+
+def client_of(context: grpc.aio.ServicerContext, config: ServiceConfig) -> object:
+    """Who shares turns: the token's owner where callers have tokens (and this one was let in), else the address."""
+    if config.tokens_file:
+        return token_of(context.invocation_metadata())
+    return context.peer().rpartition(":")[0]
+
+
+class TokenInterceptor(grpc.aio.ServerInterceptor):
+    """UNAUTHENTICATED for a call without one of the tokens."""
+
+    def __init__(self, tokens: list[bytes], metrics: Metrics) -> None:
+        self._tokens, self._metrics = tokens, metrics
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler:
+        handler = await continuation(handler_call_details)
+        if handler is None or handler_call_details.method.startswith(OPEN_METHODS):
+            return handler
+        given = token_of(handler_call_details.invocation_metadata)
+        # All are compared, each in constant time: how long it takes says nothing about any of them.
+        if sum(hmac.compare_digest(given, token) for token in self._tokens):
+            return handler
+        self._metrics.refusals.labels("token").inc()
+        return handler_like(handler, _deny)
+
+
+async def _deny(_: Any, context: grpc.aio.ServicerContext) -> NoReturn:
+    await context.abort(
+        grpc.StatusCode.UNAUTHENTICATED, "no valid token; send the metadata 'authorization: Bearer TOKEN'"
+    )
+    raise AssertionError("abort raises")
+
+
+def handler_like(handler: grpc.RpcMethodHandler, function: Any) -> grpc.RpcMethodHandler:
+    """The handler with another function in it."""
+    kind = ("unary", "stream")[handler.request_streaming], ("unary", "stream")[handler.response_streaming]
+    make = getattr(grpc, f"{kind[0]}_{kind[1]}_rpc_method_handler")
+    return make(function, handler.request_deserializer, handler.response_serializer)
+
+
+def _read(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
