@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from service.lines import Line, Output, read_all, read_lines, windows
 
 from model.errors import UserError
 from service.errors import ServiceError
-from service.lines import Line, Output, read_all, read_lines, windows
 
 ANY_TEXT = st.text("\n\r\t\0 \u2028\x85\x0b\x0c\ufeffaä😀", max_size=30)
 

@@ -8,11 +8,11 @@ import pytest
 from fake_translator import FakeTranslator, Hypothesis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from service.lines import STDIN, Line
 
 import service.translate
 from model.config import SearchConfig
 from model.errors import UserError
-from service.lines import STDIN, Line
 from service.translate import FileTranslation, check_paths, count_lines, format_line
 
 
