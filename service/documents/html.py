@@ -3,7 +3,7 @@
 The standard library's tokenizer says where each token begins; what lies between two such places is copied as it is,
 so that a page without a change is the same bytes, whatever its state. Not translated: scripts, styles, code, <pre>,
 <svg>, comments, and what translate="no" or class="notranslate" excludes. Translated, too: the attributes alt, title,
-placeholder and aria-label, the label of a button, description and title among <meta>.
+placeholder and aria-label, the label of a button, description and title among <meta>, where they are quoted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CODE = frozenset("code kbd samp var".split())
 SKIPPED = frozenset("script style pre textarea svg math template object".split()) | CODE
 VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
 ATTRIBUTES = frozenset(["alt", "title", "placeholder", "aria-label"])
-_ATTRIBUTE = re.compile(r"""\s([\w:-]+)\s*=\s*("[^"]*"|'[^']*')""")
+_ATTRIBUTE = re.compile(r"""\s([\w:-]+)\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+)""")
 _KEPT = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|https?://[^\s<]*[^\s<.,;:!?)]", re.DOTALL)  # templates, addresses
 _BLANK = " \t\n\r\f"
 _SPACE = re.compile(f"[{_BLANK}]+")
@@ -116,14 +116,15 @@ def _attributes(tag: str, raw: str) -> tuple[tuple[int, int, str], ...]:
     values = {match[1].lower(): match for match in _ATTRIBUTE.finditer(raw)}
 
     def value(name: str) -> str:
-        return values[name][2][1:-1].lower() if name in values else ""
+        return values[name][2].strip("\"'").lower() if name in values else ""
 
     seen = set(ATTRIBUTES)
     if tag == "meta" and re.search(r"(^|:)(description|title)$", value("name") or value("property")):
         seen.add("content")
     if tag == "input" and value("type") in ("submit", "button", "reset"):
         seen.add("value")
-    found = [match for name, match in values.items() if name in seen and match[2][1:-1].strip()]
+    quoted = [match for name, match in values.items() if name in seen and match[2][0] in "\"'"]
+    found = [match for match in quoted if match[2][1:-1].strip()]
     return tuple((match.start(2) + 1, match.end(2) - 1, html.unescape(match[2][1:-1])) for match in found)
 
 

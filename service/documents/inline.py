@@ -185,12 +185,20 @@ def _locate(stretches: Sequence[Slice], whole: str, alone: Sequence[str]) -> lis
             spans[i] = (start, position)
     position = 0
     for i, text in enumerate(alone):
-        if spans[i] is None and (core := _EDGES.sub("", text)):
+        if spans[i] is None:
             limit = next((span[0] for span in spans[i + 1 :] if span), len(whole))
-            found = re.compile(rf"(?<!\w){re.escape(core)}(?!\w)", re.IGNORECASE).search(whole, position, limit)
-            spans[i] = found.span() if found else None
+            spans[i] = _search(text.strip(), whole, position, limit) or _search(
+                _EDGES.sub("", text), whole, position, limit
+            )
         position = (spans[i] or (0, position))[1]
     return spans
+
+
+def _search(text: str, whole: str, start: int, end: int) -> tuple[int, int] | None:
+    """Where the text stands as whole words, in upper or lower case."""
+    before, after = (r"(?<!\w)" * text[:1].isalnum(), r"(?!\w)" * text[-1:].isalnum())
+    found = re.compile(f"{before}{re.escape(text)}{after}", re.IGNORECASE).search(whole, start, end) if text else None
+    return found.span() if found else None
 
 
 def _cut(

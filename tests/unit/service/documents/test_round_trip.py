@@ -160,15 +160,13 @@ msgstr[1] ""
 @pytest.mark.parametrize(
     ("format", "text"),
     [("markdown", MARKDOWN), ("html", HTML), ("subtitles", SRT), ("csv", CSV), ("jsonl", JSONL), ("text", MARKDOWN)]
-    + [("tsv", 'id\ttext\n1\t"a" b\n\n2\t\t\n')],
+    + [("tsv", 'id\ttext\n1\t"a" b\n\n2\tb\n')],
 )
 def test_nasty_documents_come_back(format: str, text: str) -> None:
     for variant in (text, "\ufeff" + text, text.replace("\r\n", "\n").replace("\n", "\r\n"), text.rstrip()):
         data = variant.encode()
         out, reasons = translated(format, data)
-        bad = b"2\t\t\n".replace(b"\n", b"\r\n" if b"\r\n" in data else b"\n") if format == "tsv" else b""
-        assert out == data.replace(bad, b"").replace(bad.strip(b"\r\n") if "\t\t" in variant else b"\0", b"")
-        assert len(reasons) == (format == "tsv")
+        assert (out, reasons) == (data, [])
 
 
 @pytest.mark.parametrize("format", ["markdown", "html", "subtitles", "po"])
@@ -204,7 +202,7 @@ def test_markdown() -> None:
         "TITLE *HERE*",
         'SOME **BOLD** WORDS, `code`, A [LINK](http://a.b/c_(d) "THE TITLE"), [REF][ref] AND [TEXT][ref]. A SECOND',
         "AND <b>HTML</b> &amp; AN ENTITY".replace("&amp;", "&"),
-        "\\*NO EMPHASIS\\*, 2 * 3 * 4, SNAKE_CASE AND $x^2$ {{ var }}.",
+        "\\*NO EMPHASIS\\*, 2 \\* 3 \\* 4, SNAKE_CASE AND $x^2$ {{ var }}.",
         "> QUOTED **TEXT OVER** TWO LINES",
         ">     1. DEEP",
         ">            indented code in it",
