@@ -104,9 +104,15 @@ def translate(
     parts = plan(files or (STDIN,), output, input_format, Options(source, named, format_, scores, config.nbest))
     job = Job(tuple(parts), output, How(source, target, config, formality), resume)
     if engine == "ray":
-        from service.ray_engine import run_on_ray
+        import functools
 
-        run_on_ray(job, checkpoint, server)
+        if server:
+            raise UserError("--engine ray loads the model on every machine: leave out --server")
+        try:
+            from service.ray_engine import load_translator, run_on_ray
+        except ModuleNotFoundError as error:
+            raise UserError(f"--engine ray needs the extra 'ray': pip install 'nmt[ray]' ({error})") from None
+        run_on_ray(job, functools.partial(load_translator, checkpoint))
     elif server:
         from service.client import Client
 

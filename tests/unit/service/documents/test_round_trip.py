@@ -159,8 +159,15 @@ msgstr[1] ""
 
 @pytest.mark.parametrize(
     ("format", "text"),
-    [("markdown", MARKDOWN), ("html", HTML), ("subtitles", SRT), ("csv", CSV), ("jsonl", JSONL), ("text", MARKDOWN)]
-    + [("tsv", 'id\ttext\n1\t"a" b\n\n2\tb\n')],
+    [
+        ("markdown", MARKDOWN),
+        ("html", HTML),
+        ("subtitles", SRT),
+        ("csv", CSV),
+        ("jsonl", JSONL),
+        ("text", MARKDOWN),
+        ("tsv", 'id\ttext\n1\t"a" b\n\n2\tb\n'),
+    ],
 )
 def test_nasty_documents_come_back(format: str, text: str) -> None:
     for variant in (text, "\ufeff" + text, text.replace("\r\n", "\n").replace("\n", "\r\n"), text.rstrip()):
