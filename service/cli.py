@@ -42,13 +42,18 @@ def main() -> None:
     """Neural machine translation: translate, serve, train, evaluate."""
 
 
-@main.command(short_help="Translate lines of text.")
+@main.command(short_help="Translate text, files and folders.")
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
 @click.option("--from", "source", required=True, metavar="LANG", help="Language of the input, for example en.")
 @click.option("--to", "target", required=True, metavar="LANG", help="Language of the output, for example de.")
 @click.option("-o", "output", type=click.Path(path_type=Path), metavar="PATH", help="Output file, or a folder.")
 @click.option("--format", "format_", type=click.Choice(["text", "jsonl", "tsv"]), default="text", show_default=True)
+@click.option("--input-format", metavar="NAME", help="Instead of what the names of the files say.")
+@click.option("--columns", metavar="A,B", help="CSV, TSV, JSONL: what to translate; numbers where there is no header.")
+@click.option("--resume", is_flag=True, help="Go on with a job that was stopped or killed.")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--scores", is_flag=True, help="A score after each translation (jsonl always has them).")
+@click.option("--formality", metavar="F", default="default", help="Form of address: formal or informal.")
 @click.option("--beam", "beam_size", type=int, metavar="N", help="Beam size; 1 is greedy.  [default: 5]")
 @click.option("--nbest", type=int, metavar="N", help="Translations of each line, best first.  [default: 1]")
 @click.option("--length-penalty", type=float, metavar="X", help="Above 1 favours longer output.  [default: 1]")
@@ -64,40 +69,61 @@ def translate(
     target: str,
     output: Path | None,
     format_: str,
+    input_format: str | None,
+    columns: str | None,
+    resume: bool,
+    engine: str,
     scores: bool,
+    formality: str,
     checkpoint: str | None,
     server: str | None,
     **search: Any,
 ) -> None:
-    """Translate the lines of UTF-8 text FILEs, or of standard input: the same number of lines comes out, in order.
+    """Translate FILEs, or the lines of standard input. Of plain text, the same number of lines comes out, in order.
 
-    Several files are joined, unless -o names a folder: then each becomes a file of its own there. A file is written as
-    PATH.partial until it is complete.
+    Only the words of a document change: text, CSV, TSV, JSONL, Markdown, HTML, subtitles (SRT, WebVTT), gettext PO,
+    DOCX. A FILE may be a folder or a quoted pattern ("docs/**/*.md"): the same tree appears below the folder -o. Files
+    of plain text are joined, unless -o names a folder. A file is written as PATH.partial until it is complete.
+
+    Bad records go to PATH.errors.jsonl, and the exit code is 2; PATH.manifest.jsonl is what --resume goes on from.
 
     \b
-    --format text   the translation; with --nbest or --scores, columns separated by tabs
-    --format tsv    the source, then as text; a tab inside a text becomes a space
-    --format jsonl  {"source": ..., "translation": ..., "score": ..., "hypotheses": [{"text": ..., "score": ...}]}
+    --format, of plain text:
+      text   the translation; with --nbest or --scores, columns separated by tabs
+      tsv    the source, then as text; a tab inside a text becomes a space
+      jsonl  {"source": ..., "translation": ..., "score": ..., "hypotheses": [{"text": ..., "score": ...}]}
     """
-    from service.lines import STDIN
-    from service.translate import FileTranslation, check_paths
+    from service.documents import Options
+    from service.inputs import STDIN, plan
+    from service.translate import How, Job, identity_of, run
     from service.validation import search_config
 
     if server and checkpoint:
         raise UserError("--server translates with the server's model: leave out --checkpoint")
-    paths = files or (STDIN,)
     config = search_config({name: value for name, value in search.items() if value is not None})
-    check_paths(paths, output)
-    if server:
+    named = tuple(name.strip() for name in columns.split(",")) if columns else ()
+    parts = plan(files or (STDIN,), output, input_format, Options(source, named, format_, scores, config.nbest))
+    job = Job(tuple(parts), output, How(source, target, config, formality), resume)
+    if engine == "ray":
+        import functools
+
+        if server:
+            raise UserError("--engine ray loads the model on every machine: leave out --server")
+        try:
+            from service.ray_engine import load_translator, run_on_ray
+        except ModuleNotFoundError as error:
+            raise UserError(f"--engine ray needs the extra 'ray': pip install 'nmt[ray]' ({error})") from None
+        run_on_ray(job, functools.partial(load_translator, checkpoint))
+    elif server:
         from service.client import Client
 
         with Client(server) as client:
-            FileTranslation(client, source, target, config, format_, scores).run(paths, output)
+            run(job, client, client.models()[0].name)
     else:
         from model.translator import Translator
 
         translator = Translator.load(checkpoint)
-        FileTranslation(translator, source, target, config, format_, scores).run(paths, output)
+        run(job, translator, identity_of(translator))
 
 
 @main.command(short_help="Serve models over gRPC.")

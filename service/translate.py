@@ -1,25 +1,40 @@
-"""Translation of files: windows of lines through a translator, each written as soon as it is done."""
+"""Translation of collections: windows of records through a translator, each written as soon as it is done.
+
+    inputs -> records -> windows -> an engine (here: one translator) -> records in their order -> outputs
+
+Memory holds one window, whatever the size of the input. About every second the outputs reach the disk and the
+manifest says how far they are: a job that was killed goes on from there, and writes the same bytes.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import stat
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import click
 from tqdm import tqdm
 
 from model.config import SearchConfig, check
-from service.lines import STDIN, Line, Output, read_all, windows
+from model.errors import UserError
+from service.documents import Record
+from service.errors import ServiceError
+from service.inputs import STDIN, Part, count_texts, name_of
+from service.journal import Journal, identity
+from service.outputs import Output, is_regular, partial_of
 
-WINDOW_LINES = 2_000  # enough to sort by length for full batches; at most this much is lost by a crash
-WINDOW_CHARACTERS = 1_000_000  # or fewer lines, if they are long
+WINDOW_TEXTS = 2_000  # enough to sort by length for full batches
+WINDOW_CHARACTERS = 1_000_000  # or fewer texts, if they are long
+CACHE_TEXTS = 50_000  # translations that are kept for when their text comes again,
+CACHE_CHARACTERS = 300  # if it is no longer than this: what repeats is short
+COMMIT_SECONDS = 1.0  # at most this much work is lost by a kill, and the window under work
 BAR_DELAY = 1.0  # seconds before the progress bar shows; what is done sooner needs none
-FORMATS = ("text", "jsonl", "tsv")
 
 
 class TranslatesTexts(Protocol):
@@ -37,110 +52,335 @@ class TranslatesTexts(Protocol):
 
 
 @dataclass(frozen=True)
-class FileTranslation:
-    """How files are translated and what each line of the output holds."""
+class How:
+    """What decides, together with the model, how a text is translated."""
 
-    translator: TranslatesTexts
     source: str
     target: str
     search: SearchConfig
-    format: str = "text"  # see format_line
-    scores: bool = False
-
-    def run(self, paths: Sequence[Path], output: Path | None) -> None:
-        """Translate the files, one after the other, into one output; where that is a folder, each into a file of its
-        own name there. Check with ``check_paths`` first."""
-        parts = [([path], output / path.name) for path in paths] if output and output.is_dir() else [(paths, output)]
-        with progress_bar(paths, output) as bar:
-            for inputs, path in parts:
-                with Output(path) as out:
-                    self._translate(read_all(inputs), out, bar, interactive=STDIN in inputs and sys.stdin.isatty())
-
-    def _translate(self, lines: Iterable[Line], out: Output, bar: tqdm, interactive: bool) -> None:
-        self._window([])  # an unknown language is an error before the first line is read, also if there is none
-        for window in windows(lines, 1 if interactive else WINDOW_LINES, WINDOW_CHARACTERS):
-            before = int(bar.n)
-
-            def progress(count: int, limit: int = before + len(window)) -> None:
-                bar.update(min(count, limit - bar.n))  # sentences, and a line may hold several
-
-            translations = self._window([line.text for line in window], progress)
-            out.write(
-                "".join(
-                    format_line(line, translation.hypotheses, self.format, self.scores)
-                    for line, translation in zip(window, translations, strict=True)
-                )
-            )
-            bar.update(before + len(window) - bar.n)
-
-    def _window(self, texts: list[str], progress: Callable[[int], object] | None = None) -> Sequence[Any]:
-        return self.translator.translate(texts, self.source, self.target, self.search, progress)
+    formality: str = "default"
 
 
-def format_line(line: Line, hypotheses: Sequence[Any], format: str, scores: bool) -> str:
-    """What the output says of one line of the input; always one line.
-
-    text: the hypotheses, separated by tabs, each followed by its score if ``scores``.
-    tsv: the source, then as text. A tab inside a text becomes a space.
-    jsonl: an object with source, translation, score and hypotheses (text, score); nothing is replaced.
-    """
-    if format == "jsonl":
-        best = hypotheses[0]
-        found = [{"text": hypothesis.text, "score": round(hypothesis.score, 6)} for hypothesis in hypotheses]
-        entry = {"source": line.text, "translation": best.text, "score": found[0]["score"], "hypotheses": found}
-        return json.dumps(entry, ensure_ascii=False) + "\n"
-    columns = [line.text] if format == "tsv" else []
-    for hypothesis in hypotheses:
-        # A model may write any character, a line end too, and the output must keep the number of lines.
-        columns.append(hypothesis.text.replace("\n", " "))
-        if scores:
-            columns.append(f"{hypothesis.score + 0.0:.4f}")  # + 0.0: never "-0.0000"
-    if len(columns) > 1:
-        columns = [column.replace("\t", " ") for column in columns]
-    mark = line.mark if format == "text" else ""
-    return mark + "\t".join(columns) + line.end
+@dataclass(frozen=True)
+class Hypothesis:
+    text: str
+    score: float
 
 
-def check_paths(paths: Sequence[Path], output: Path | None) -> None:
-    """UserError for an input that cannot be read or an output that cannot be meant, before any work is done."""
-    for path in paths:
-        if path == STDIN:
-            continue
-        check(path.exists(), f"{path}: no such file")
-        check(not path.is_dir(), f"{path} is a folder; name the files in it")
-        check(os.access(path, os.R_OK), f"{path} cannot be read: permission denied")
-    if output is None:
-        return
-    if not output.is_dir():
-        check(not str(output).endswith(os.sep), f"{output}: no such folder; create it first")
-        check(output.parent.is_dir(), f"{output.parent}: no such folder; create it first")
-        return
-    check(STDIN not in paths, f"-o {output} is a folder and standard input has no name; name a file")
-    names = [path.name for path in paths]
-    for path in paths:
-        check(names.count(path.name) == 1, f"two inputs are named {path.name}: only one can be written to {output}")
-        check(
-            not (output / path.name).exists() or not path.samefile(output / path.name),
-            f"-o {output} would replace the input {path}",
+@dataclass(frozen=True)
+class Found:
+    """A translation without its pieces, small enough to be kept and sent."""
+
+    hypotheses: tuple[Hypothesis, ...]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A record on its way through the job; None for the end of its part."""
+
+    part: int
+    path: Path
+    record: Record | None
+    fatal: bool = False  # the part cannot go on: ``record`` has the reason
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return self.record.texts if self.record and not self.record.reason else ()
+
+
+Result = list[Found] | str  # the translations of the texts of one item, or why there are none
+Windows = Iterator[tuple[list[Item], list[Result]]]
+# Translates windows of a job, of which the first parts, and records of the next one, are done; moves the bar.
+Engine = Callable[["Job", Iterator[list[Item]], int, int, tqdm], Windows]
+
+
+class Worker:
+    """A translator with a cache of repeated texts."""
+
+    def __init__(self, translator: TranslatesTexts, how: How) -> None:
+        self._translator, self._how = translator, how
+        self._cache: OrderedDict[str, Found] = OrderedDict()
+
+    def check(self) -> None:
+        """UserError for languages or settings that the translator cannot serve."""
+        self._translate([""], None)
+
+    def __call__(
+        self, groups: Sequence[Sequence[str]], progress: Callable[[int], object] | None = None
+    ) -> list[Result]:
+        """The translations of each group of texts. A group that is refused is the reason; the others do not suffer."""
+        wanted = list(dict.fromkeys(text for texts in groups for text in texts if text not in self._cache))
+        known = {text: self._cache[text] for texts in groups for text in texts if text in self._cache}
+        try:
+            known |= zip(wanted, self._translate(wanted, progress), strict=True)
+        except UserError as error:
+            if len(groups) == 1:
+                return [str(error)]
+            half = len(groups) // 2
+            return self(groups[:half], progress) + self(groups[half:], progress)
+        for text, found in known.items():
+            if len(text) <= CACHE_CHARACTERS:
+                self._cache[text] = found
+                self._cache.move_to_end(text)
+        while len(self._cache) > CACHE_TEXTS:
+            self._cache.popitem(last=False)
+        return [[known[text] for text in texts] for texts in groups]
+
+    def _translate(self, texts: list[str], progress: Callable[[int], object] | None) -> list[Found]:
+        if not texts:
+            return []
+        how = self._how
+        more = {} if how.formality == "default" else {"formality": how.formality}
+        found = self._translator.translate(texts, how.source, how.target, how.search, progress, **more)
+        return [Found(tuple(Hypothesis(best.text, best.score) for best in one.hypotheses)) for one in found]
+
+
+def items(parts: Sequence[Part], first: int = 0, skip: int = 0) -> Iterator[Item]:
+    """All records of the parts from the first one, of which ``skip`` records are left out."""
+    for index, part in enumerate(parts[first:], start=first):
+        place = part.paths[-1]
+        try:
+            for number, (path, record) in enumerate(part.records()):
+                place = path
+                if index > first or number >= skip:
+                    yield Item(index, path, record)
+        except UserError as error:
+            yield Item(index, place, Record("", b"", reason=str(error)), fatal=True)
+        else:
+            yield Item(index, place, None)
+
+
+def windows(stream: Iterable[Item], size: int, characters: int) -> Iterator[list[Item]]:
+    """Lists of items with about ``size`` texts, fewer where they are long. Where reading fails, the items before the
+    failure come first."""
+    window: list[Item] = []
+    texts = waiting = 0
+    try:
+        for item in stream:
+            window.append(item)
+            texts += len(item.texts)
+            waiting += sum(map(len, item.texts)) + len(item.record.raw if item.record else b"")
+            if texts >= size or waiting >= characters or len(window) >= 10 * size:
+                yield window
+                window, texts, waiting = [], 0, 0
+    except ServiceError:
+        if window:
+            yield window
+        raise
+    if window:
+        yield window
+
+
+@dataclass(frozen=True)
+class Job:
+    """Parts to translate. ``output`` is what -o named."""
+
+    parts: tuple[Part, ...]
+    output: Path | None
+    how: How
+    resume: bool = False
+
+    def run(self, engine: Engine, model: str) -> None:
+        """Translate all; UserError at the end if there were bad records. ``model`` is the identity of the model."""
+        check(not self.resume or self._journaled, "--resume needs input files, and an output file or folder (-o)")
+        options = self.parts[0].options
+        settings = {**asdict(self.how), "format": options.format, "scores": options.scores, "columns": options.columns}
+        job = identity(model, settings, self.parts) if self._journaled else {}
+        journal = Journal(self._beside("manifest.jsonl") if self._journaled else None, job, self.resume)
+        bar = self._bar(journal.state.texts)
+        with contextlib.closing(journal), contextlib.closing(bar):
+            if not journal.state.done:
+                run = _Run(self, journal, bar, self._beside("errors.jsonl"))
+                first, skip = run.start()
+                batch = 1 if self._interactive else WINDOW_TEXTS
+                stream = windows(items(self.parts, first, skip), batch, WINDOW_CHARACTERS)
+                run.write(engine(self, stream, first, skip, bar))
+        if bad := journal.state.bad:
+            many = f"{bad} records" if bad > 1 else "1 record"
+            where = self._beside("errors.jsonl")
+            raise UserError(f"{many} could not be translated, see {where}; first: {journal.state.first_error}")
+
+    @property
+    def _paths(self) -> list[Path]:
+        return [path for part in self.parts for path in part.paths]
+
+    @property
+    def _interactive(self) -> bool:
+        return STDIN in self._paths and sys.stdin.isatty()
+
+    @property
+    def _journaled(self) -> bool:
+        regular = all(is_regular(path) for path in self._paths if path != STDIN)
+        return self._beside("") is not None and STDIN not in self._paths and regular
+
+    def _beside(self, name: str) -> Path | None:
+        """A file of the job, in the output folder or beside the output file; None where it has no place."""
+        if self.output is None or (not self.output.is_dir() and not is_regular(self.output)):
+            return None
+        single = len(self.parts) == 1 and self.parts[0].output == self.output
+        return self.output.with_name(f"{self.output.name}.{name}") if single else self.output / f"nmt-{name}"
+
+    def _bar(self, done: int) -> tqdm:
+        """On standard error, if that is a terminal which the translations do not share."""
+        shown = sys.stderr.isatty() and (self.output is not None or not sys.stdout.isatty())
+        total = count_texts(self.parts) if shown else None
+        return tqdm(
+            total=total,
+            initial=done,
+            unit=" lines",
+            delay=BAR_DELAY,
+            smoothing=0.1,
+            dynamic_ncols=True,
+            disable=not shown,
         )
 
 
-def progress_bar(paths: Sequence[Path], output: Path | None) -> tqdm:
-    """On standard error, if that is a terminal which the translations do not share."""
-    shown = sys.stderr.isatty() and (output is not None or not sys.stdout.isatty())
-    total = count_lines(paths) if shown else None
-    return tqdm(total=total, unit=" lines", delay=BAR_DELAY, smoothing=0.1, disable=not shown, dynamic_ncols=True)
+def run(job: Job, translator: TranslatesTexts, model: str) -> None:
+    """Run the job with one translator; ``model`` is its identity, see ``identity_of``."""
+    worker = Worker(translator, job.how)
+    worker.check()  # before the first line is read, also if there is none
+    job.run(local(worker), model)
 
 
-def count_lines(paths: Sequence[Path]) -> int | None:
-    """Lines of all files; None where they cannot be known before they are read."""
-    total = 0
-    for path in paths:
-        if path == STDIN or not stat.S_ISREG(path.stat().st_mode):
-            return None
-        last = b"\n"
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                total, last = total + block.count(b"\n"), block[-1:]
-        total += last != b"\n"
-    return total
+def identity_of(translator: Any) -> str:
+    """Name and hash of the model: what a job must not mix."""
+    return f"{translator.name} {getattr(translator, 'hash', '')}".strip()
+
+
+def local(worker: Worker) -> Engine:
+    """The engine that translates here, or through a client of a server."""
+
+    def engine(job: Job, stream: Iterator[list[Item]], first: int, skip: int, bar: tqdm) -> Windows:
+        sentences, began = 0, time.monotonic()
+        for window in stream:
+            limit = bar.n + sum(len(item.texts) for item in window)
+
+            def progress(count: int, limit: float = limit) -> None:
+                nonlocal sentences
+                sentences += count
+                rate = sentences / max(1e-9, time.monotonic() - began)
+                bar.set_postfix_str(f"{rate:.0f} sentences/s", refresh=False)
+                bar.update(min(count, limit - bar.n))  # a line may hold several sentences
+
+            yield window, worker([item.texts for item in window], progress)
+
+    return engine
+
+
+class _Run:
+    """The outputs of a job, one open at a time, and its state."""
+
+    def __init__(self, job: Job, journal: Journal, bar: tqdm, errors: Path | None) -> None:
+        self.job, self.journal, self.bar = job, journal, bar
+        self._errors_path = errors
+        self._errors: Output | None = None
+        self._out: Output | None = None
+        state = journal.state
+        self.part, self.records, self.texts, self.bad = state.part, state.records, state.texts, state.bad
+        self.first_error = state.first_error
+        self._committed = time.monotonic()
+
+    def start(self) -> tuple[int, int]:
+        """Put right what the last run left; returns the part to go on with and how many of its records are done."""
+        state = self.journal.state
+        if state.complete:
+            path = self.job.parts[self.part].output
+            if path and (partial := partial_of(path.resolve())).exists():
+                partial.replace(path.resolve())
+            self._next_part()
+        if self._errors_path and not state.errors:
+            self._errors_path.unlink(missing_ok=True)
+        return self.part, self.records
+
+    def write(self, results: Windows) -> None:
+        try:
+            for window, found in results:
+                for item, result in zip(window, found, strict=True):
+                    self._item(item, result)
+                self.bar.update(self.texts - self.bar.n)
+                if self._out:
+                    self._out.flush()
+                if time.monotonic() - self._committed >= COMMIT_SECONDS:
+                    self._commit()
+            self._commit(done=True)
+        except BaseException as error:
+            partial = self._out.partial if self._out else None
+            if partial:
+                kept = f"what was done is kept in {partial}" + "; --resume goes on" * (self.journal.path is not None)
+                if isinstance(error, (UserError, ServiceError)):
+                    raise type(error)(f"{error}; {kept}") from None
+                click.echo(kept, err=True)
+            raise
+        finally:
+            for out in (self._out, self._errors):
+                if out:
+                    out.close()
+
+    def _item(self, item: Item, result: Result) -> None:
+        record = item.record
+        if item.fatal:
+            assert record
+            self._report(item, record.reason)
+            out, self._out = self._out, None
+            self.part, self.records = self.part + 1, 0
+            self._commit()
+            if out:
+                out.drop()
+            return
+        if self._out is None:
+            self._out = Output(self.job.parts[item.part].output, self.journal.state.written if self.records else 0)
+        if record is None:
+            self._commit(complete=True)
+            self._out.complete()
+            self._out = None
+            self._next_part()
+            return
+        reason = record.reason or (result if isinstance(result, str) else "")
+        if reason:
+            self._report(item, reason)
+            self._out.write(record.instead)
+        elif record.render:
+            assert not isinstance(result, str)
+            self._out.write(record.render(result))
+        else:
+            self._out.write(record.raw)
+        self.records += 1
+        self.texts += len(record.texts)
+
+    def _next_part(self) -> None:
+        self.part, self.records = self.part + 1, 0
+        self.journal.commit(part=self.part, records=0, written=0, complete=False)
+
+    def _report(self, item: Item, reason: str) -> None:
+        """A line of the error file; an error where there is no such file."""
+        assert item.record
+        place = ", ".join(filter(None, [name_of(item.path), item.record.place]))
+        message = f"{place}: {reason}"
+        if self._errors_path is None:
+            raise UserError(message)
+        if self._errors is None:
+            self._errors = Output(self._errors_path, self.journal.state.errors, atomic=False)
+        text = item.record.raw[:10_000].decode("utf-8", "backslashreplace")
+        entry = {"input": name_of(item.path), "place": item.record.place, "reason": reason, "record": text}
+        self._errors.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+        self.bad += 1
+        self.first_error = self.first_error or message
+
+    def _commit(self, **changes: Any) -> None:
+        """Outputs to the disk first, then the state that speaks of them."""
+        for out in (self._errors, self._out):
+            if out:
+                out.flush(sync=self.journal.path is not None)
+        self.journal.commit(
+            **{
+                "part": self.part,
+                "records": self.records,
+                "written": self._out.size if self._out else 0,
+                "texts": self.texts,
+                "errors": self._errors.size if self._errors else self.journal.state.errors,
+                "bad": self.bad,
+                "first_error": self.first_error,
+                **changes,
+            }
+        )
+        self._committed = time.monotonic()

@@ -96,7 +96,9 @@ class Pool:
 
 @dataclass(eq=False)
 class FakeTranslator:
-    """``before`` is called with the texts of each step: to wait, to fail. ``calls``: what joined a pool together."""
+    """``before`` is called with the texts of each step: to wait, to fail. ``calls``: what joined a pool, or was
+    translated, together.
+    """
 
     name: str = "fake"
     languages: tuple[str, ...] = ("de", "en")
@@ -147,6 +149,8 @@ class FakeTranslator:
         formality: str = "default",
     ) -> list[Translation]:
         self.check(source, target, formality)
+        self.calls.append(list(texts))
+        self.before(texts)
         if progress:
             progress(len(texts))
         change = str.upper if target == "de" else str.lower
@@ -170,7 +174,7 @@ class FakeTranslator:
         seconds = float(os.environ.get("FAKE_SLEEP", 0))
 
         def before(texts: Sequence[str]) -> None:
-            if seconds and not texts[0].startswith(WARM_UP):  # the warm-up is not slowed
+            if seconds and texts and not texts[0].startswith(WARM_UP):  # the warm-up is not slowed
                 print("fake: translating", file=sys.stderr, flush=True)
                 time.sleep(seconds)
 

@@ -12,16 +12,24 @@ from hypothesis import strategies as st
 import service.translate
 from model.config import SearchConfig
 from model.errors import UserError
-from service.lines import STDIN, Line
-from service.translate import FileTranslation, check_paths, count_lines, format_line
+from service.documents import Options
+from service.documents.text import format_line
+from service.inputs import STDIN, count_texts, plan
+from service.translate import How, Job, run
 
 
 def translate(path: Path, **options: Any) -> bytes:
     """The bytes that the file becomes."""
     out = path.with_name("out")
-    nbest = options.pop("nbest", 1)
-    FileTranslation(FakeTranslator(), "en", "de", SearchConfig(nbest=nbest), **options).run([path], out)
+    job([path], out, **options)
     return out.read_bytes()
+
+
+def job(
+    paths: list[Path], out: Path | None, target: str = "de", input_format: str | None = "text", **options: Any
+) -> None:
+    how = How("en", target, SearchConfig(nbest=options.get("nbest", 1)))
+    run(Job(tuple(plan(paths, out, input_format, Options("en", **options))), out, how), FakeTranslator(), "fake")
 
 
 @given(text=st.text(st.sampled_from("\n\r\t\0 A'1\u2028\ufeff"), max_size=30), window=st.integers(1, 4))
@@ -30,7 +38,7 @@ def test_only_words_change(tmp_path: Path, text: str, window: int) -> None:
     """Upper-casing changes nothing in this alphabet: the same bytes come out, whatever the window."""
     (tmp_path / "in").write_bytes(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(service.translate, "WINDOW_LINES", window)
+        patch.setattr(service.translate, "WINDOW_TEXTS", window)
         assert translate(tmp_path / "in") == text.encode()
 
 
@@ -64,8 +72,8 @@ def test_jsonl(tmp_path: Path) -> None:
 
 def test_a_line_end_that_the_model_writes_adds_no_line() -> None:
     hypotheses = [Hypothesis("a\nb", -0.0)]
-    assert format_line(Line("x", "\n"), hypotheses, "text", scores=True) == "a b\t0.0000\n"
-    assert format_line(Line("x", "\n"), hypotheses, "jsonl", scores=False).count("\n") == 1
+    assert format_line("x", "\n", hypotheses, "text", scores=True) == "a b\t0.0000\n"
+    assert format_line("x", "\n", hypotheses, "jsonl", scores=False).count("\n") == 1
 
 
 def test_a_folder_takes_a_file_each(tmp_path: Path) -> None:
@@ -75,14 +83,14 @@ def test_a_folder_takes_a_file_each(tmp_path: Path) -> None:
     paths = [inputs / "a.txt", inputs / "b.txt"]
     for path in paths:
         path.write_text(path.stem)
-    FileTranslation(FakeTranslator(), "en", "de", SearchConfig()).run(paths, out)
-    assert {path.name: path.read_text() for path in out.iterdir()} == {"a.txt": "A", "b.txt": "B"}
+    job(paths, out)
+    assert {path.name: path.read_text() for path in out.glob("?.txt")} == {"a.txt": "A", "b.txt": "B"}
 
 
 def test_an_unknown_language_is_an_error_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"\xff")
     with pytest.raises(UserError, match="unknown language 'xx'"):
-        FileTranslation(FakeTranslator(), "en", "xx", SearchConfig()).run([tmp_path / "in"], None)
+        job([tmp_path / "in"], None, target="xx")
 
 
 def test_paths_that_cannot_be_meant(tmp_path: Path) -> None:
@@ -93,22 +101,55 @@ def test_paths_that_cannot_be_meant(tmp_path: Path) -> None:
     two.touch()
     for paths, output, message in [
         ([tmp_path / "none"], None, "none: no such file"),
-        ([folder], None, "out is a folder"),
+        ([folder], None, "out: no file there that could be translated"),
+        ([two.parent], None, "becomes several files: name their folder with -o"),
         ([one], tmp_path / "no" / "x", "no: no such folder"),
         ([STDIN], folder, "standard input has no name"),
         ([one, two], folder, "two inputs are named a.txt"),
         ([one], tmp_path, "would replace the input"),
     ]:
         with pytest.raises(UserError, match=message):
-            check_paths(paths, output)
-    check_paths([one, STDIN], None)
-    check_paths([one], folder)
-    check_paths([one], one)
+            plan(paths, output, None, Options("en"))
+    assert len(plan([one, STDIN], None, None, Options("en"))) == 1
+    assert len(plan([one], folder, None, Options("en"))) == 1
+    assert len(plan([one], one, None, Options("en"))) == 1
 
 
-def test_count_lines(tmp_path: Path) -> None:
-    one, two = tmp_path / "a", tmp_path / "b"
-    one.write_bytes(b"1\n2")
-    two.write_bytes(b"3\n")
-    assert count_lines([one, two]) == 3
-    assert count_lines([one, STDIN]) is None
+def test_formats_that_cannot_be_meant(tmp_path: Path) -> None:
+    for name in ("a.csv", "a.md", "b.md"):
+        (tmp_path / name).touch()
+    csv, one, two = tmp_path / "a.csv", tmp_path / "a.md", tmp_path / "b.md"
+    for paths, options, message in [
+        ([csv], {}, "a.csv: which columns"),
+        ([one], {"columns": ("a",)}, "none is among the inputs"),
+        ([one], {"nbest": 2}, "--nbest are for plain text"),
+        ([one, two], {}, "only plain text can be joined, not markdown"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            plan(paths, tmp_path / "out", None, Options("en", **options))
+    with pytest.raises(UserError, match="--input-format = 'pdf' is not one of text, csv"):
+        plan([one], None, "pdf", Options("en"))
+
+
+def test_folders_and_patterns_become_the_same_tree(tmp_path: Path) -> None:
+    for name in ("docs/a.md", "docs/x/b.html", "docs/x/c.png", "docs/.git/d.txt", "docs/de/e.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    docs, out = tmp_path / "docs", tmp_path / "docs" / "de"
+    parts = plan([docs], out, None, Options("en"))
+    assert [(part.output, part.format) for part in parts] == [
+        (out / "a.md", "markdown"),
+        (out / "x" / "b.html", "html"),
+    ]
+    parts = plan([docs / "**" / "*.md"], tmp_path / "new", None, Options("en"))
+    assert [part.output for part in parts] == [tmp_path / "new" / "a.md"]
+
+
+def test_files_are_joined_at_a_line_end(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in "abcd"]
+    for path, content in zip(paths, (b"1\n2", b"", b"3", b"4"), strict=True):
+        path.write_bytes(content)
+    job(paths, tmp_path / "out")
+    assert (tmp_path / "out").read_bytes() == b"1\n2\n3\n4"
+    assert count_texts(plan(paths, None, None, Options("en"))) == 4
+    assert count_texts(plan([STDIN], None, None, Options("en"))) is None

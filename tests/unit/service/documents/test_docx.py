@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import io
+import zipfile
+
+import docx
+import pytest
+from test_round_trip import translated
+
+from model.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def document() -> bytes:
+    """Runs of several kinds, a table, a header, a list."""
+    word = docx.Document()
+    word.add_heading("The title", level=1)
+    paragraph = word.add_paragraph("Some ")
+    paragraph.add_run("bold").bold = True
+    paragraph.add_run(" wo")
+    paragraph.add_run("rds\tand a tab.")  # same formatting: one stretch
+    word.add_paragraph("An item", style="List Bullet")
+    table = word.add_table(rows=1, cols=2)
+    table.cell(0, 0).text, table.cell(0, 1).text = "left", "right"
+    word.sections[0].header.paragraphs[0].text = "The header"
+    out = io.BytesIO()
+    word.save(out)
+    return out.getvalue()
+
+
+def model(data: bytes) -> list[tuple[str, str, list[tuple[str, bool | None]]]]:
+    word = docx.Document(io.BytesIO(data))
+    paragraphs = [*word.paragraphs, *(p for t in word.tables for c in t._cells for p in c.paragraphs)]
+    paragraphs += word.sections[0].header.paragraphs
+    return [(p.style.name, p.text, [(run.text, run.bold) for run in p.runs]) for p in paragraphs]
+
+
+def test_the_same_document_comes_back(document: bytes) -> None:
+    assert translated("docx", document)[0] == document
+
+
+def test_only_words_change(document: bytes) -> None:
+    out = translated("docx", document, str.upper)[0]
+    old, new = model(document), model(out)
+    assert [(style, text) for style, text, _ in new] == [(style, text.upper()) for style, text, _ in old]
+    assert new[1][2] == [("SOME ", None), ("BOLD", True), (" WORDS", None), ("\tAND A TAB.", None)]
+    with zipfile.ZipFile(io.BytesIO(document)) as a, zipfile.ZipFile(io.BytesIO(out)) as b:
+        assert a.namelist() == b.namelist()
+        same = [name for name in a.namelist() if a.read(name) == b.read(name)]
+    assert set(a.namelist()) - set(same) == {"word/document.xml", "word/header1.xml"}
+
+
+def test_what_is_no_document() -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("a", "b")
+    for data in (b"", b"PK", b"text", archive.getvalue()):
+        with pytest.raises(UserError, match="not a Word document"):
+            translated("docx", data)
