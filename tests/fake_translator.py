@@ -115,7 +115,7 @@ class FakeTranslator:
     def prepare(self, text: str, source: str, target: str, formality: str = "default") -> Document:
         mark = {"default": "", "formal": "Sie: ", "informal": "du: "}[formality]
         ids = (int(target == "de"), *map(ord, mark + text))
-        return Document(text, (ids,) if text else ())
+        return Document(text, (ids,))
 
     def pool(self, search: SearchConfig) -> Pool:
         return Pool(self, search)
