@@ -147,6 +147,8 @@ class FakeTranslator:
         formality: str = "default",
     ) -> list[Translation]:
         self.check(source, target, formality)
+        self.calls.append(list(texts))
+        self.before(texts)
         if progress:
             progress(len(texts))
         change = str.upper if target == "de" else str.lower
@@ -170,7 +172,7 @@ class FakeTranslator:
         seconds = float(os.environ.get("FAKE_SLEEP", 0))
 
         def before(texts: Sequence[str]) -> None:
-            if seconds and not texts[0].startswith(WARM_UP):  # the warm-up is not slowed
+            if seconds and not (texts and texts[0].startswith(WARM_UP)):  # the warm-up is not slowed
                 print("fake: translating", file=sys.stderr, flush=True)
                 time.sleep(seconds)
 
