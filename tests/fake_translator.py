@@ -117,7 +117,7 @@ class FakeTranslator:
     def prepare(self, text: str, source: str, target: str, formality: str = "default") -> Document:
         mark = {"default": "", "formal": "Sie: ", "informal": "du: "}[formality]
         ids = (int(target == "de"), *map(ord, mark + text))
-        return Document(text, (ids,) if text else ())
+        return Document(text, (ids,))
 
     def pool(self, search: SearchConfig) -> Pool:
         return Pool(self, search)
@@ -174,7 +174,7 @@ class FakeTranslator:
         seconds = float(os.environ.get("FAKE_SLEEP", 0))
 
         def before(texts: Sequence[str]) -> None:
-            if seconds and texts and not texts[0].startswith(WARM_UP):  # the warm-up is not slowed
+            if seconds and not (texts and texts[0].startswith(WARM_UP)):  # the warm-up is not slowed
                 print("fake: translating", file=sys.stderr, flush=True)
                 time.sleep(seconds)
 
