@@ -23,7 +23,6 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, read_datasource
 from ray.data.block import BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 from model.errors import UserError
@@ -78,11 +77,12 @@ def ray_engine(load: Load, model: str) -> Engine:
         context.enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         actors = max(1, int(ray.cluster_resources().get("CPU", 1)))
-        beside = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
         dataset = read_datasource(
             _Source(job, first, skip),
             override_num_blocks=1,
-            ray_remote_args={"num_cpus": 0, "scheduling_strategy": beside},
+            num_cpus=0,
+            label_selector=here,
         ).map_batches(
             _Actor,
             fn_constructor_args=(load, job.how, model),
