@@ -76,7 +76,7 @@ class SearchPool:
     def max_length(self, source_length: int) -> int:
         """The most tokens, EOS included, that a target of this source may have."""
         wanted = int(self.config.max_length_ratio * source_length) + self.config.max_length_offset
-        return min(wanted, self.model.config.max_length - 1)
+        return max(1, min(wanted, self.model.config.max_length - 1))
 
     def add(self, sources: Sequence[Sequence[int]]) -> list[int]:
         """Encode sources (ids with tag and EOS) and let them join; returns a ticket for each."""

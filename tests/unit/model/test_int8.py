@@ -137,6 +137,13 @@ def test_joining_a_running_pool_changes_nothing(beam_size: int) -> None:
     assert [results[i] for i in range(30)] == run(model, quick.decoder(beam_size), batch, config)
 
 
+@needs_kernels
+def test_the_tightest_limit_still_leaves_one_token() -> None:
+    model, config = build(), SearchConfig(beam_size=3, max_length_ratio=1e-3, max_length_offset=0)
+    found = run(model, Int8Model(model, FORBIDDEN).decoder(3), sources(4), config)
+    assert [len(result.token_scores) for result in found] == [1] * 4
+
+
 def test_says_what_it_cannot_run() -> None:
     config = ModelConfig(vocab_size=50, d_model=48, num_heads=2, d_ff=64, encoder_layers=1, decoder_layers=1)
     model = EncoderDecoder(config)

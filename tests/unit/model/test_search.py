@@ -225,6 +225,13 @@ def test_dropping_everything_leaves_a_usable_pool() -> None:
     same(drain(pool)[ticket], search(model, [source(2, 6, 12)], config)[0])
 
 
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_the_tightest_limit_still_leaves_one_token(beam_size: int) -> None:
+    config = SearchConfig(beam_size=beam_size, max_length_ratio=1e-3, max_length_offset=0)
+    (found,) = search(build(12, 3), [source(0, 5, 12)], config)[0]
+    assert len(found.token_scores) == 1
+
+
 # Sampling ----------------------------------------------------------------------------------------------------------
 
 
