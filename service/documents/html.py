@@ -144,6 +144,12 @@ class _Tokenizer(HTMLParser):
         line, column = self.getpos()
         self.tokens.append((self._lines[line - 1] + column, kind, tag, excluded))
 
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
+        try:
+            return super().parse_marked_section(i, report)
+        except AssertionError:  # "<![1": a comment, as in a browser
+            return self.parse_bogus_comment(i)
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]], kind: str = "start") -> None:
         given = {name: (value or "").lower() for name, value in attrs}
         excluded = given.get("translate") == "no" or "notranslate" in given.get("class", "").split()

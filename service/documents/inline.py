@@ -163,9 +163,10 @@ def align(stretches: Sequence[Slice], parted: Sequence[bool], whole: str, alone:
             return None
         cuts.append(max(cut, cuts[-1]))
     new = [whole[start:end] for start, end in pairwise([*cuts, len(whole)])]
-    for i, apart in enumerate(parted):
-        if apart:
-            new[i], new[i + 1] = new[i].rstrip(), new[i + 1].lstrip()
+    for i, (one, two) in enumerate(pairwise(stretches)):
+        end, start = one.text[-1].isspace(), two.text[0].isspace()
+        if parted[i] or (end and start):  # white space at more than one place between the words: each keeps its own
+            new[i], new[i + 1] = new[i].rstrip() + " " * end, " " * start + new[i + 1].lstrip()
     for part, text in zip(stretches, new, strict=True):
         if (part.kind == FIXED and text != part.text) or (_WORD.search(part.text) and not _WORD.search(text)):
             return None
@@ -187,16 +188,23 @@ def _locate(stretches: Sequence[Slice], whole: str, alone: Sequence[str]) -> lis
     for i, text in enumerate(alone):
         if spans[i] is None:
             limit = next((span[0] for span in spans[i + 1 :] if span), len(whole))
-            spans[i] = _search(text.strip(), whole, position, limit) or _search(
-                _EDGES.sub("", text), whole, position, limit
+            # A mark in the middle of a word: there, no word needs to end
+            inside = tuple(
+                0 <= k < len(stretches) - 1 and stretches[k].text[-1].isalnum() and stretches[k + 1].text[0].isalnum()
+                for k in (i - 1, i)
+            )
+            spans[i] = _search(text.strip(), whole, position, limit, inside) or _search(
+                _EDGES.sub("", text), whole, position, limit, inside
             )
         position = (spans[i] or (0, position))[1]
     return spans
 
 
-def _search(text: str, whole: str, start: int, end: int) -> tuple[int, int] | None:
-    """Where the text stands as whole words, in upper or lower case."""
-    before, after = (r"(?<!\w)" * text[:1].isalnum(), r"(?!\w)" * text[-1:].isalnum())
+def _search(text: str, whole: str, start: int, end: int, inside: tuple[bool, ...]) -> tuple[int, int] | None:
+    """Where the text stands as whole words, in upper or lower case; ``inside``: whether its start, its end may lie
+    within a word."""
+    before = r"(?<!\w)" * (text[:1].isalnum() and not inside[0])
+    after = r"(?!\w)" * (text[-1:].isalnum() and not inside[1])
     found = re.compile(f"{before}{re.escape(text)}{after}", re.IGNORECASE).search(whole, start, end) if text else None
     return found.span() if found else None
 

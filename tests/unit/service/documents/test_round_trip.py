@@ -9,7 +9,7 @@ from typing import Any
 
 import polib
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.errors import UserError
@@ -183,6 +183,8 @@ def test_nasty_documents_come_back(format: str, text: str) -> None:
         st.sampled_from(["<b>", "</b>", "<p>", "<code>", "</code>", "<!--", "-->", "<script>", "a b.", "**", "> "])
     ).map("".join)
 )
+@example(text="<![1")
+@example(text="<p>a</p><![1><p>b</p>")
 @settings(max_examples=150, deadline=None)
 def test_anything_comes_back(format: str, text: str) -> None:
     assert translated(format, text.encode())[0] == text.encode()
@@ -194,6 +196,9 @@ def test_anything_comes_back(format: str, text: str) -> None:
         "".join
     )
 )
+@example(text="** <b> one")
+@example(text="** <b> **one")
+@example(text="one<b>one`c d`")
 @settings(max_examples=150, deadline=None)
 def test_no_word_and_no_mark_is_lost(format: str, text: str) -> None:
     """A translator that upper-cases finds every stretch: only letters change (and white space, at line breaks)."""
