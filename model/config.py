@@ -101,6 +101,11 @@ class SearchConfig:
     top_k: int = 0  # sampling only: draw from the k likeliest tokens; 0 draws from all
     seed: int = 0  # sampling only: the same seed gives the same draws for the same sentence
 
+    @property
+    def rows(self) -> int:
+        """Hypotheses that a sentence has under way."""
+        return self.nbest if self.sampling else self.beam_size
+
     def __post_init__(self) -> None:
         check(1 <= self.beam_size <= 64, f"beam_size = {self.beam_size} must lie in 1..64")
         check(1 <= self.nbest <= 64, f"nbest = {self.nbest} must lie in 1..64")

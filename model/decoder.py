@@ -40,6 +40,19 @@ class Decoder(Protocol):
         """Only these sentences stay, in this order."""
 
 
+def grown(history: Array, sentences: int, length: int) -> Array:
+    """(B, K, T) with room for more sentences, and for ``length`` positions of each; zeros where nothing was."""
+    count, rows, longest = history.shape
+    fresh = np.zeros((count + sentences, rows, max(longest, length)), dtype=history.dtype)
+    fresh[:count, :, :longest] = history
+    return fresh
+
+
+def inherit(history: Array, parents: Array, written: int) -> None:
+    """Each row's first ``written`` positions (B, K, T) become those of its parent (B, K)."""
+    history[:, :, :written] = history[np.arange(len(history))[:, None], parents, :written]
+
+
 class TorchDecoder:
     """The model as it is, in its own precision and on its own device."""
 

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.decoder import Array, grown, inherit
+from model.machine import cpu_flags
 from model.transformer import EncoderDecoder, EncoderLayer
 
-Array = np.ndarray
 PANEL = 64  # columns that kernels.cpp takes together
 CPU_FLAGS = {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "fma"}
 
@@ -27,18 +28,8 @@ CPU_FLAGS = {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "fma"
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels, None where they were not built or this CPU cannot run them."""
-    try:
-        flags = set(
-            Path("/proc/cpuinfo")
-            .read_text(encoding="ascii", errors="ignore")
-            .split("flags", 1)[1]
-            .split("\n")[0]
-            .split()
-        )
-    except (OSError, IndexError):
-        return None
     paths = sorted(Path(__file__).parent.glob("_kernels*.so"))
-    if not flags >= CPU_FLAGS or not paths:
+    if not cpu_flags() >= CPU_FLAGS or not paths:
         return None
     try:
         kernels = ctypes.CDLL(str(paths[0]))
@@ -142,7 +133,6 @@ class Int8Decoder:
         self.lengths = np.zeros((2, 0), dtype=np.int32)  # positions in a cache, tokens in a source
         self.position = np.zeros(0, dtype=np.int32)  # (B,)
         self.ancestors = np.zeros((0, beam, 0), dtype=np.uint8)  # (B, K, T) which row wrote the token at a position
-        self.rows = np.arange(beam, dtype=np.uint8)
 
     def add(self, sources: Sequence[Sequence[int]], limits: Sequence[int]) -> None:
         config, count = self.model.config, len(sources)
@@ -160,10 +150,7 @@ class Int8Decoder:
         self.addresses = np.concatenate((self.addresses, addresses), axis=1)
         self.lengths = np.concatenate((self.lengths, np.stack((np.array(limits, dtype=np.int32), lengths))), axis=1)
         self.position = np.concatenate((self.position, np.zeros(count, dtype=np.int32)))
-        longest = max(self.ancestors.shape[2], *limits)
-        fresh = np.zeros((len(self.position), self.beam, longest), dtype=np.uint8)
-        fresh[:-count, :, : self.ancestors.shape[2]] = self.ancestors
-        self.ancestors = fresh
+        self.ancestors = grown(self.ancestors, count, max(limits))
 
     def step(self, tokens: Array, candidates: int) -> tuple[Array, Array]:
         candidates = min(candidates, self.model.config.vocab_size)
@@ -190,9 +177,8 @@ class Int8Decoder:
 
     def choose(self, parents: Array) -> None:
         if self.beam > 1:
-            sentences, written = np.arange(len(parents)), int(self.position.max())
-            self.ancestors[:, :, :written] = self.ancestors[sentences[:, None], parents, :written]
-            self.ancestors[sentences, :, self.position] = parents
+            inherit(self.ancestors, parents, int(self.position.max()))
+            self.ancestors[np.arange(len(parents)), :, self.position] = parents
         self.position += 1
 
     def keep(self, sentences: Array) -> None:

@@ -17,11 +17,9 @@ import numpy as np
 import torch
 
 from model.config import SearchConfig
-from model.decoder import Decoder, TorchDecoder
+from model.decoder import Array, Decoder, TorchDecoder, grown, inherit
 from model.transformer import EncoderDecoder
 from model.vocabulary import BOS, EOS, PAD, UNK
-
-Array = np.ndarray
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class SearchPool:
         takes the model.
         """
         self.model, self.config = model, config
-        self.beam = config.nbest if config.sampling else config.beam_size  # rows a sentence takes
+        self.beam = config.rows
         self.decoder = decoder if decoder and not config.sampling else TorchDecoder(model, self.beam, forbidden)
         # Twice the beam: enough that ``beam`` of them do not end. Greedy search ends where its best token does.
         self.candidates = 2 * self.beam if self.beam > 1 else 1
@@ -97,8 +95,7 @@ class SearchPool:
         self.position = np.concatenate((self.position, np.zeros(count, dtype=np.int64)))
         self.totals = np.concatenate((self.totals, totals))
         self.worst = np.concatenate((self.worst, np.full(count, -np.inf)))
-        shape = (len(self), self.beam, int(self.limits.max()))
-        self.tokens, self.scores = (_grown(old, shape) for old in (self.tokens, self.scores))
+        self.tokens, self.scores = (grown(old, count, max(limits)) for old in (self.tokens, self.scores))
         return tickets
 
     def drop(self, tickets: set[int]) -> None:
@@ -169,12 +166,8 @@ class SearchPool:
 
     def _last(self) -> Array:
         """(B, K): the token that each row goes on from, -1 where there is no hypothesis."""
-        if self.tokens.shape[2] == 0 or not self.position.any():
-            last = np.full(self.totals.shape, BOS, dtype=np.int32)
-        else:
-            before = np.maximum(self.position - 1, 0)
-            last = self.tokens[np.arange(len(self)), :, before]
-            last[self.position == 0] = BOS
+        last = self.tokens[np.arange(len(self)), :, np.maximum(self.position - 1, 0)]
+        last[self.position == 0] = BOS
         last[self.totals == -np.inf] = -1
         return last
 
@@ -183,7 +176,7 @@ class SearchPool:
         sentences, written = np.arange(len(self)), int(self.position.max())
         if self.beam > 1:
             for history in (self.tokens, self.scores):
-                history[:, :, :written] = history[sentences[:, None], parents, :written]
+                inherit(history, parents, written)
         self.tokens[sentences, :, self.position] = tokens
         self.scores[sentences, :, self.position] = scores
         self.position += 1
@@ -223,13 +216,6 @@ class SearchPool:
         self.finished = [self.finished[i] for i in index]
         self.limits, self.position, self.worst = self.limits[index], self.position[index], self.worst[index]
         self.totals, self.tokens, self.scores = self.totals[index], self.tokens[index], self.scores[index]
-
-
-def _grown(old: Array, shape: tuple[int, ...]) -> Array:
-    """Zeros of a shape, the old values in their first corner."""
-    fresh = np.zeros((shape[0], shape[1], max(shape[2], old.shape[2])), dtype=old.dtype)
-    fresh[: old.shape[0], :, : old.shape[2]] = old
-    return fresh
 
 
 def search(model: EncoderDecoder, sources: Sequence[Sequence[int]], config: SearchConfig) -> list[list[SearchResult]]:

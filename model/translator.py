@@ -97,6 +97,8 @@ class Translator:
         self.vocabulary, self.name, self.hash = vocabulary, name, hash
         # Once to see whether a sentence fits, once to translate it
         self._encode = functools.lru_cache(4096)(lambda text: vocabulary.encode(segment.normalise(text)))
+        # Once to see whether a sentence deserves a second search, once to rank its hypotheses
+        self._doubts = functools.lru_cache(4096)(lambda text, ids: guards.warnings(text, vocabulary.decode(ids)))
         self.model, self.dtype = model, dtype
         self._int8: Int8Model | None = None
         if dtype == "auto":
@@ -122,26 +124,32 @@ class Translator:
             self.model.to(getattr(torch, dtype))
 
     def _choose(self) -> None:
-        """Time what this machine can do on a few sentences and keep the fastest; of equals, the more exact."""
-        device, times = next(self.model.parameters()).device, {}
-        weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        """Use the fastest arithmetic of this machine; where that is not known beforehand, a few sentences tell."""
+        device = next(self.model.parameters()).device
+        times: dict[str, float] = {}
         if device.type == "cpu" and not unsupported(self.model):
             # Nothing on this CPU comes near, unless it multiplies bfloat16 in tiles
             candidates = ["int8", "bfloat16"] if torch.cpu._is_amx_tile_supported() else ["int8"]
         else:
             candidates = ["float32", "bfloat16"]
-        sources = [tuple(self.vocabulary.source_ids(str(i), self.languages[0])) for i in range(10)]
-        config = SearchConfig(max_length_ratio=1e-3, max_length_offset=4)
-        for dtype in candidates if len(candidates) > 1 else []:
-            self._use(dtype)
-            for _ in range(2):  # the first warms up
-                start = time.perf_counter()
-                self._search(sources, config, None)
-                times[dtype] = time.perf_counter() - start
-            self.model.float().load_state_dict(weights)
+        if len(candidates) > 1:
+            weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+            for dtype in candidates:
+                times[dtype] = self._time(dtype)
+                self.model.float().load_state_dict(weights)  # bfloat16 has rounded them
         self._use(min(candidates, key=lambda dtype: times.get(dtype, 0.0)))
         found = ", ".join(f"{dtype} {1000 * seconds:.0f} ms" for dtype, seconds in times.items())
         log.info("decoding in %s on %s%s", self.dtype, device, f" ({found})" if found else "")
+
+    def _time(self, dtype: str) -> float:
+        """Seconds for a few sentences, at the second try: the first warms up."""
+        self._use(dtype)
+        sources = [tuple(self.vocabulary.source_ids(str(i), self.languages[0])) for i in range(10)]
+        config = SearchConfig(max_length_ratio=1e-3, max_length_offset=4)
+        self._search(sources, config, None)
+        start = time.perf_counter()
+        self._search(sources, config, None)
+        return time.perf_counter() - start
 
     @property
     def config(self) -> ModelConfig:
@@ -228,7 +236,7 @@ class Translator:
                 segments.append(part)
                 continue
             nbest = next(remaining)
-            doubts = [guards.warnings(part.text, self.vocabulary.decode(result.ids)) for result in nbest]
+            doubts = [self._doubts(part.text, result.ids) for result in nbest]
             lost = {doubt.detail for doubt in doubts[0] if doubt.code == "ITEM_CHANGED"}
             around = guards.around_items(part.text)
             if all(doubts) and any(is_item and text in lost for text, is_item in around):
@@ -249,10 +257,8 @@ class Translator:
 
     def pool(self, search: SearchConfig) -> SearchPool:
         """An empty pool for sources that ``prepare`` made; what comes out of it goes into ``assemble``."""
-        beam = search.nbest if search.sampling else search.beam_size
-        return SearchPool(
-            self.model, search, self.vocabulary.unwritable, self._int8.decoder(beam) if self._int8 else None
-        )
+        decoder = self._int8.decoder(search.rows) if self._int8 else None
+        return SearchPool(self.model, search, self.vocabulary.unwritable, decoder)
 
     def _search(
         self, sources: list[tuple[int, ...]], config: SearchConfig, progress: Callable[[int], object] | None
@@ -299,7 +305,7 @@ class Translator:
         warnings: list[guards.QualityWarning] = []
         ranked = []
         for sentence, nbest in zip(document.sentences, results, strict=True):
-            doubts = [guards.warnings(sentence, self.vocabulary.decode(result.ids)) for result in nbest]
+            doubts = [self._doubts(sentence, result.ids) for result in nbest]
             order = sorted(range(len(nbest)), key=lambda k: bool(doubts[k]))  # stable: the best clean one first
             ranked.append([nbest[k] for k in order])
             warnings += doubts[order[0]]

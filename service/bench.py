@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.machine import processor
 from service.client import Client
 from service.errors import ServiceError
 
@@ -75,7 +76,7 @@ def bench(clients: Sequence[int], calls: int, sizes: Sequence[int], checkpoint: 
         )
     rows = [load.row() for load in loads]
     return {
-        "machine": machine(),
+        "machine": {"processor": processor(), "cores": os.cpu_count()},
         "sizes": list(sizes),
         "rows": rows,
         "speedup": round(rows[-1]["calls_per_second"] / rows[0]["calls_per_second"], 2),
@@ -154,14 +155,6 @@ def memory_mb(pid: int) -> float | None:
         return round(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20, 1)
     except (OSError, ValueError):
         return None
-
-
-def machine() -> dict[str, Any]:
-    try:
-        found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    return {"processor": found[1] if found else "unknown", "cores": os.cpu_count()}
 
 
 def table(result: dict[str, Any]) -> str:

@@ -95,7 +95,7 @@ class _Sentence:
 
     @property
     def rows(self) -> int:
-        return self.search.nbest if self.search.sampling else self.search.beam_size
+        return self.search.rows
 
 
 class _Pool:

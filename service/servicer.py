@@ -27,7 +27,14 @@ from service.metrics import Metrics
 from service.models import Models
 from service.scheduler import Caller, DeadlineError, How, QueueFullError, Scheduler
 from service.stream import Window
-from service.validation import RefusedError, characters_of, check_request, check_settings, wrong_contents
+from service.validation import (
+    RefusedError,
+    characters_of,
+    check_request,
+    check_settings,
+    wrong_contents,
+    wrong_mime_type,
+)
 
 if TYPE_CHECKING:
     from model.translator import Document, Translation, Translator
@@ -258,8 +265,7 @@ def check_detection(request: pb.DetectLanguageRequest, config: ServiceConfig) ->
     violations = [] if request.content.strip() else [("content", "empty; give a text")]
     if len(request.content) > config.max_characters:
         violations.append(("content", f"{len(request.content)} characters, the limit is {config.max_characters}"))
-    if request.mime_type not in ("", "text/plain"):
-        violations.append(("mime_type", f"'{request.mime_type}' is not one of text/plain, text/html"))
+    violations += wrong_mime_type(request.mime_type)
     if violations:
         raise RefusedError(code_pb2.INVALID_ARGUMENT, violations)
 

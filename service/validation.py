@@ -69,8 +69,7 @@ def _check(request: pb.TranslateRequest, models: Mapping[str, Translator], viola
         pair = f"'{request.source_language_code}' to '{request.target_language_code}'"
         languages.append(("target_language_code", f"no loaded model translates {pair}"))
     violations = violations + languages
-    if request.mime_type not in ("", "text/plain"):
-        violations.append(("mime_type", f"'{request.mime_type}' is not one of text/plain, text/html"))
+    violations += wrong_mime_type(request.mime_type)
     formality = FORMALITIES.get(request.formality, "default")
     if request.formality not in FORMALITIES:
         violations.append(("formality", f"{request.formality} is not a Formality"))
@@ -113,6 +112,12 @@ def not_implemented(request: pb.TranslateRequest) -> list[tuple[str, str]]:
         "glossary_config": request.HasField("glossary_config"),
     }
     return [(field, "not implemented yet; leave it unset") for field, is_set in later.items() if is_set]
+
+
+def wrong_mime_type(mime_type: str) -> list[tuple[str, str]]:
+    if mime_type in ("", "text/plain"):
+        return []
+    return [("mime_type", f"'{mime_type}' is not one of text/plain, text/html")]
 
 
 def wrong_contents(request: pb.TranslateRequest, config: ServiceConfig) -> list[tuple[str, str]]:

@@ -63,7 +63,7 @@ def add_noise(source: str, target: str, config: AugmentationConfig, rng: np.rand
 # German: "Sie" and its forms are an address where a capital is not owed to the start of a sentence; there, and for
 # "ihr" (also "her", "their"), the English side decides.
 _FORMAL = re.compile(r"(?<=[\w,;)–-] )(?:Sie|Ihnen|Ihre?[mnrs]?)\b")
-_FORMAL_FIRST = re.compile(r"\b(?:Sie|Ihnen|Ihre?[mnrs]?)\b(?! [a-zäöü]*[dt]\b)|\bSie\b")  # not "Ihr seid"
+_FORMAL_FIRST = re.compile(r"\bSie\b|\b(?:Ihnen|Ihre?[mnrs]?)\b(?! [a-zäöü]*[dt]\b)")  # not "Ihr seid"
 _INFORMAL = re.compile(r"\b(?:du|dich|dir|deine?[mnrs]?|euch|euer|eure[mnrs]?)\b", re.IGNORECASE)
 _INFORMAL_PLURAL = re.compile(r"\bihr\b", re.IGNORECASE)
 _YOU = re.compile(r"\b(?:you|your|yours|yourself|yourselves)\b", re.IGNORECASE)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import platform
 import resource
 import statistics
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import UserError
+from model.machine import processor
 from training.testset import TestSet
 
 Translate = Callable[[Sequence[str], int], list[str]]  # texts, beam size -> texts
@@ -42,13 +42,13 @@ def bench_decode(
     checkpoint: str | None, test: TestSet, against: Sequence[str], quick: bool, log: Callable[[str], None]
 ) -> dict[str, Any]:
     """The object that ``nmt bench decode --json`` prints. UserError for an engine that is unknown or not installed."""
+    if unknown := set(against) - {"ctranslate2"}:
+        raise UserError(f"unknown engine '{unknown.pop()}'; --against knows ctranslate2")
     settings = [Setting("nmt", "float32", 1)]
     for threads in (1,) if quick else (1, 2):
         settings.append(Setting("nmt", "auto", threads))
         if "ctranslate2" in against:  # the best of its ways to use the threads counts
             settings += [Setting("ctranslate2", "int8", threads, n) for n in ((1,) if threads == 1 else (1, threads))]
-    if unknown := set(against) - {"ctranslate2"}:
-        raise UserError(f"unknown engine '{unknown.pop()}'; --against knows ctranslate2")
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "ctranslate2"
         if "ctranslate2" in against:
@@ -80,8 +80,9 @@ def _measure(workers: list[_Worker], test: TestSet, quick: bool, log: Callable[[
                         runs[worker].append(seconds)
             exact = texts[workers[0]]
             found = [_row(worker, batch, beam, runs[worker], texts[worker], exact, test) for worker in workers]
-            rows += _best(found)
-            for row in rows[-len(_best(found)) :]:
+            best = _best(found)
+            rows += best
+            for row in best:
                 log(
                     f"batch {batch:3}, beam {beam}, {row['threads']} threads, {row['engine']:11} {row['dtype']:8}: "
                     f"{row['sentences'] / row['seconds']:7.1f} sentences/s, {row['latency_ms']:8.2f} ms a call, "
@@ -209,20 +210,11 @@ def _load_ctranslate2(setting: Setting, checkpoint: str | None, exported: str, t
             length_penalty=1,
             max_batch_size=64 if beam == 1 else 32,  # sorted by length, as its manual advises
             max_decoding_length=256,
-            suppress_sequences=never if len(never) < 64 else never[:64],
+            suppress_sequences=never,
         )
         return [vocabulary.decode([vocabulary.id(piece) for piece in result.hypotheses[0]]) for result in results]
 
     return translate, setting.dtype
-
-
-def processor() -> str:
-    """The name of the processor, as Linux has it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def draw(result: dict[str, Any], path: Path) -> None:

@@ -11,7 +11,6 @@ import dataclasses
 import itertools
 import json
 import os
-import platform
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from sacrebleu.significance import PairedTest
 
 from model.config import SearchConfig
 from model.errors import UserError
+from model.machine import processor
 from training.testset import TestSet
 
 if TYPE_CHECKING:  # it imports torch
@@ -196,11 +196,7 @@ def evaluate(
 
 def processor_name() -> str:
     """Speed means nothing without it, and threads and precision shift a score in its last digit."""
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
-    except OSError:
-        found = None
-    return f"{found[1] if found else platform.processor() or platform.machine()}, {os.cpu_count()} CPUs"
+    return f"{processor()}, {os.cpu_count()} CPUs"
 
 
 def _compare(

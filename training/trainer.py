@@ -52,7 +52,7 @@ class LossModel(nn.Module):
 
     def forward(self, source: Tensor, target_input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.model(source, target_input)
-        if torch.is_autocast_enabled(hidden.device.type):  # the last norm gives float32
+        if torch.is_autocast_enabled(hidden.device.type):  # on a GPU the last norm gives float32
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
         return smoothed_cross_entropy(hidden, self.model.output.weight, target, self.smoothing)
 
