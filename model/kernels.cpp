@@ -391,8 +391,13 @@ void likeliest(const Model& model, int rows, int k, float* values, int32_t* toke
       sum[r] = _mm512_add_ps(sum[r], _mm512_add_ps(left, right));
       Best best{k, values + size_t(r) * k, tokens + size_t(r) * k};
       if (_mm512_cmp_ps_mask(most, _mm512_set1_ps(best.values[k - 1]), _CMP_GT_OQ))
-        for (int i = 0; i < columns; i++)
-          if (row[i] > best.values[k - 1] && !model.forbidden[first + i]) best.offer(row[i], first + i);
+        for (int j = 0; j < PANEL; j += LANES) {
+          unsigned better = _mm512_cmp_ps_mask(load(row + j), _mm512_set1_ps(best.values[k - 1]), _CMP_GT_OQ);
+          for (; better; better &= better - 1) {
+            const int i = j + __builtin_ctz(better);
+            if (!model.forbidden[first + i]) best.offer(row[i], first + i);
+          }
+        }
     }
   }
   for (int r = 0; r < rows; r++) {
