@@ -1,19 +1,38 @@
-"""What a translation is: the transformer, its vocabulary, its search, and the Translator that joins them."""
+"""What a translation is: the transformer, its vocabulary, its search, and the Translator that joins them.
+
+>>> from model import SearchConfig, Translator
+>>> Translator.load().translate(["Good morning."], "en", "de", SearchConfig(beam_size=1))[0].text
+'Guten Morgen.'
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from model.translator import Translator
+    from model.config import ModelConfig, SearchConfig
+    from model.errors import CheckpointError, UserError
+    from model.translator import Hypothesis, Translation, Translator
 
-__all__ = ["Translator"]
+__all__ = [
+    "CheckpointError",
+    "Hypothesis",
+    "ModelConfig",
+    "SearchConfig",
+    "Translation",
+    "Translator",
+    "UserError",
+]
+_MODULES = {"CheckpointError": "errors", "UserError": "errors", "ModelConfig": "config", "SearchConfig": "config"}
 
 
 def __getattr__(name: str) -> Any:
-    """``from model import Translator`` loads torch only when it is asked for."""
-    if name == "Translator":
-        from model.translator import Translator
+    """``import model`` is light: torch is loaded when Translator is asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module 'model' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"model.{_MODULES.get(name, 'translator')}"), name)
 
-        return Translator
-    raise AttributeError(f"module 'model' has no attribute '{name}'")
+
+def __dir__() -> list[str]:
+    return __all__

@@ -21,6 +21,7 @@ from model import checkpoint, guards, segment
 from model.config import ModelConfig, SearchConfig
 from model.errors import UserError
 from model.int8 import Int8Model, unsupported
+from model.progress import Progress, reporting
 from model.search import SearchPool, SearchResult
 from model.transformer import EncoderDecoder
 from model.vocabulary import EOS, FORMALITIES, Vocabulary
@@ -163,19 +164,21 @@ class Translator:
         source: str,
         target: str,
         search: SearchConfig = SearchConfig(),
-        progress: Callable[[int], object] | None = None,
+        progress: Progress = None,
         formality: str = "default",
     ) -> list[Translation]:
         """Translate texts of any length; paragraphs, blank lines and white space stay as they are.
 
         Hypothesis k of a text of several sentences joins the k-th best of each. ``progress`` is called with the
-        number of sentences finished since its last call. UserError for a language that the model does not know, or a
-        form of address (``formality``: "default", "formal", "informal") that it cannot choose in the target language.
+        number of sentences finished since its last call; True shows a bar. UserError for a language that the model
+        does not know, or a form of address (``formality``: "default", "formal", "informal") that it cannot choose in
+        the target language.
         """
         self.check(source, target, formality)
         documents = [self.prepare(text, source, target, formality) for text in texts]
         distinct = list(dict.fromkeys(ids for document in documents for ids in document.sources))
-        first = dict(zip(distinct, self._search(distinct, search, progress), strict=True))
+        with reporting(progress, len(distinct), "sentences") as report:
+            first = dict(zip(distinct, self._search(distinct, search, report), strict=True))
         reviewed = [self.review(document, [first[ids] for ids in document.sources], search) for document in documents]
         wider = self.wider(search)
         distinct = list(dict.fromkeys(ids for document, kept in reviewed for ids in missing(document, kept)))

@@ -15,7 +15,7 @@ import itertools
 import random
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from grpc_status import rpc_status
 
 from model.config import SearchConfig
 from model.errors import UserError
+from model.progress import Progress, reporting
 from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
 from service.config import host_and_port
@@ -114,19 +115,20 @@ class Client:
         source: str,
         target: str,
         search: SearchConfig | None = None,
-        progress: Callable[[int], object] | None = None,
+        progress: Progress = None,
         formality: str = "default",
     ) -> list[pb.Translation]:
         """Translate any number of texts; one translation each, in order. ``source`` "": detected.
 
-        ``progress`` is called with the number of texts that each answer brings. Raises UserError where the server
-        refuses the input, ServiceError where it is out of reach, too slow or at fault.
+        ``progress`` is called with the number of texts that each answer brings; True shows a bar. Raises UserError
+        where the server refuses the input, ServiceError where it is out of reach, too slow or at fault.
         """
         found: list[pb.Translation] = []
-        for part in self._parts(texts, source, target, search, formality):
-            found += part
-            if progress:
-                progress(len(part))
+        with reporting(progress, len(texts), "texts") as report:
+            for part in self._parts(texts, source, target, search, formality):
+                found += part
+                if report:
+                    report(len(part))
         return found
 
     def stream(
