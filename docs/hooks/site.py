@@ -1,0 +1,44 @@
+"""What MkDocs does beyond mkdocs.yml while it builds the site."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import contract
+from mkdocs.structure.files import File, Files
+
+log = logging.getLogger("mkdocs.hooks.site")
+ROOT = Path(__file__).parent.parent.parent
+LINK = re.compile(r"\[([^\]]+)\]\((\.\./[^)#]*)[^)]*\)")
+
+
+def on_config(config: Any) -> None:
+    """Guides are the pages that lie directly in docs/, whoever writes one."""
+    (guides,) = (section for section in config.nav if isinstance(section, dict) and "Guides" in section)
+    guides["Guides"] = sorted(path.name for path in Path(config.docs_dir).glob("*.md") if path.name != "index.md")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """The reference of the gRPC contract is made from the contract."""
+    files.append(File.generated(config, "reference/grpc.md", content=contract.page()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Links to files outside docs/ lead somewhere in the repository, but not on the site: there they are names."""
+
+    def name_only(link: re.Match[str]) -> str:
+        target = ROOT / "docs" / PurePosixPath(page.file.src_uri).parent / link[2]
+        if target.resolve().is_relative_to(ROOT / "docs"):
+            return link[0]
+        if not target.exists():
+            log.warning("%s: no file %s", page.file.src_uri, link[2])
+        return link[1]
+
+    return LINK.sub(name_only, markdown)
