@@ -3,7 +3,7 @@ PYTHON ?= python3
 LISTEN ?= localhost:50051
 BIN := .venv/bin
 
-.PHONY: serve test check protos clean
+.PHONY: serve test check protos docs clean
 
 serve: .venv/ready
 	$(BIN)/nmt serve --listen $(LISTEN)
@@ -17,6 +17,9 @@ check: .venv/ready-dev
 protos: .venv/ready-dev
 	$(BIN)/python -m protos.generate
 
+docs: .venv/ready-dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt -e .
@@ -27,4 +30,4 @@ protos: .venv/ready-dev
 	touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist site *.egg-info

@@ -38,8 +38,7 @@ class Contract:
 
 
 def page() -> str:
-    contract = Contract()
-    return "\n".join(lines(contract)) + "\n"
+    return "\n".join(lines(Contract()))
 
 
 def lines(contract: Contract) -> Iterator[str]:
