@@ -24,7 +24,7 @@ from model.config import ModelConfig, SearchConfig
 from model.errors import UserError
 from model.int8 import Int8Model, unsupported
 from model.search import SearchPool, SearchResult
-from model.transformer import EncoderDecoder
+from model.transformer import Transformer
 from model.vocabulary import EOS, FORMALITIES, Vocabulary
 
 log = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class Translator:
     """
 
     def __init__(
-        self, model: EncoderDecoder, vocabulary: Vocabulary, name: str, hash: str = "", dtype: str = "float32"
+        self, model: Transformer, vocabulary: Vocabulary, name: str, hash: str = "", dtype: str = "float32"
     ) -> None:
         """``dtype``: the arithmetic of decoding. "int8" needs an AVX-512 VNNI processor and the compiled kernels,
         "auto" takes what is fastest here. UserError where it cannot be had.

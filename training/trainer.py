@@ -31,9 +31,9 @@ from torch import Tensor, nn
 
 from model import checkpoint
 from model.errors import UserError
-from model.transformer import EncoderDecoder
+from model.transformer import Transformer, build
 from model.translator import Translator
-from model.vocabulary import Vocabulary
+from model.vocabulary import PAD, SEPARATOR, Vocabulary
 from training.batches import Batch, Mixture
 from training.corpus import StreamedCorpus, load_corpora
 from training.evaluate import quick_bleu
@@ -46,7 +46,7 @@ from training.testset import load_test_set
 class LossModel(nn.Module):
     """Model and loss in one forward, so that a data-parallel wrapper sees every use of the weights."""
 
-    def __init__(self, model: EncoderDecoder, smoothing: float) -> None:
+    def __init__(self, model: Transformer, smoothing: float) -> None:
         super().__init__()
         self.model, self.smoothing = model, smoothing
 
@@ -54,7 +54,10 @@ class LossModel(nn.Module):
         hidden = self.model(source, target_input)
         if torch.is_autocast_enabled(hidden.device.type):  # on a GPU the last norm gives float32
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-        return smoothed_cross_entropy(hidden, self.model.output.weight, target, self.smoothing)
+        loss, nll = smoothed_cross_entropy(hidden, self.model.output.weight, target, self.smoothing)
+        if (auxiliary := self.model.auxiliary_loss()) is not None:  # a token's; the loss is a sum over tokens
+            loss = loss + auxiliary * (target != PAD).sum()
+        return loss, nll
 
 
 class Trainer:
@@ -77,9 +80,11 @@ class Trainer:
         self.log(str(account))
         with self.accelerator.main_process_first():
             self.vocabulary = self._vocabulary()
-        config = dataclasses.replace(recipe.model, vocab_size=len(self.vocabulary))
+        config = dataclasses.replace(
+            recipe.model, vocab_size=len(self.vocabulary), separator=self.vocabulary.id(SEPARATOR)
+        )
         torch.manual_seed(self.config.seed)
-        self.model = EncoderDecoder(config).to(self.accelerator.device)
+        self.model = build(config).to(self.accelerator.device)
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.mixture = Mixture(
             self.corpora,
@@ -213,8 +218,8 @@ class Trainer:
 
     # Validation and saving ------------------------------------------------------------------------------------
 
-    def _averaged_model(self) -> EncoderDecoder:
-        model = EncoderDecoder(self.model.config)
+    def _averaged_model(self) -> Transformer:
+        model = build(self.model.config)
         model.load_state_dict(self.average)
         return model.to(self.accelerator.device).eval()
 
