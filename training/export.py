@@ -141,7 +141,7 @@ def _sublayer(spec: Any, residual: nn.Module, *linears: nn.Linear) -> None:
 
 
 def _feed_forward(spec: Any, layer: EncoderLayer | DecoderLayer) -> None:
-    feed_forward = layer.feed_forward
+    feed_forward: Any = layer.feed_forward
     _norm(spec.layer_norm, layer.residuals[-1].norm)  # type: ignore[arg-type]
     if feed_forward.gate is None:
         _linear(spec.linear_0, feed_forward.inner)

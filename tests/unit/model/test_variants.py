@@ -85,9 +85,7 @@ def trained(request: pytest.FixtureRequest, letters: Vocabulary, tmp_path_factor
     torch.manual_seed(1)
     texts = [" ".join(letters) for n in (1, 2, 3) for letters in itertools.product(LETTERS, repeat=n)]
     ids = [(torch.tensor(letters.source_ids(text, "de")), torch.tensor(letters.target_ids(text))) for text in texts]
-    sources, targets = (
-        pad_sequence(list(side), batch_first=True, padding_value=PAD) for side in zip(*ids, strict=True)
-    )
+    sources, targets = (pad_sequence(list(x), batch_first=True, padding_value=PAD) for x in zip(*ids, strict=True))
     model = build(config(request.param, letters)).train()
     optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98))
     average = 1.0
