@@ -1,9 +1,9 @@
 """Which word of the source became which word of the translation, read off the attention to the source.
 
-A target word's link goes to the source word that gets most of its attention, averaged over the heads of one layer. The
-row taken for a piece is that of the step which reads it, not of the step which writes it: by then the model knows the
-word (Chen et al. 2020, "Accurate word alignment induction from neural machine translation"). A word is a run of
-characters without white space.
+A target word's link goes to the source word that gets most of its attention, averaged over the heads of the last
+decoder layer, in the step that writes the word. On our own aligned sentences that has the fewest errors with the
+shipped model: 12.7 % against 23.7 % for the layer before it. The step that reads the word, which Chen et al. 2020
+recommend for deeper decoders, has 88.3 % (`nmt attention --heads`). A word is a run of characters without white space.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from model.vocabulary import Vocabulary
 
 BATCH = 32  # sentences that are looked at together
-LAYER = -1  # whose heads are averaged: the best of the shipped model, see `nmt attention --heads`
+LAYER = -1
 _WORD = re.compile(r"\S+")
 
 
@@ -61,7 +61,7 @@ def align(translator: Translator, translations: Sequence[Translation]) -> list[T
     for start in range(0, len(pairs), BATCH):
         batch = pairs[start : start + BATCH]
         for (source, target), maps in zip(batch, attention_maps(translator.model, batch), strict=True):
-            weights = source_attention(maps, len(source))[LAYER].mean(0)[1:]  # the rows that read the target
+            weights = source_attention(maps, len(source))[LAYER].mean(0)[:-1]  # the last row writes EOS
             words = [word_of_pieces(translator.vocabulary, ids) for ids in (source, target)]
             links[source, target] = link_words(weights, *words)
     return [

@@ -28,7 +28,7 @@ KINDS = ("encoder", "decoder", "cross")
 class Explanation:
     """``maps`` by kind: "encoder" (L, H, S, S), "decoder" (L, H, T, T) and "cross" (L, H, T, S), float32 on the CPU.
 
-    The label of a row is the piece that the model reads there: a target row stands for the step after its piece. A
+    Row t of the target is the step that reads target piece t and writes the next one. A
     decoder-only model has "decoder" alone, (L, H, S + T, S + T), over the source pieces and then the target's.
     """
 
@@ -42,7 +42,8 @@ class Explanation:
         source, target = self.source_tokens, self.target_tokens
         if "encoder" not in self.maps:
             return source + target, source + target
-        return {"encoder": (source, source), "decoder": (target, target), "cross": (target, source)}[kind]
+        written = (*target[1:], "</s>")  # what the step looks for in the source
+        return {"encoder": (source, source), "decoder": (target, target), "cross": (written, source)}[kind]
 
 
 def explain(
