@@ -37,15 +37,13 @@ def test_the_maps_are_what_the_layers_compute_whatever_the_neighbours(
     vocabulary: Vocabulary, choices: dict[str, Any]
 ) -> None:
     model = make(vocabulary, choices)
-    pairs = [
-        (vocabulary.source_ids(a, "de"), vocabulary.encode(b))
-        for a, b in zip(sentences(3), sentences(3, 1), strict=True)
-    ]
+    texts = zip(sentences(3), sentences(3, 1), strict=True)
+    pairs = [(vocabulary.source_ids(source, "de"), vocabulary.encode(target)) for source, target in texts]
     found = attention_maps(model, pairs)
     for (source, target), maps in zip(pairs, found, strict=True):
         seen: list[Tensor] = []
         hooks = [
-            module.register_forward_hook(lambda module, inputs, output: seen.append(output[1][0]))
+            module.register_forward_hook(lambda module, inputs, output, seen=seen: seen.append(output[1][0]))
             for module in model.modules()
             if isinstance(module, (SelfAttention, CrossAttention))
         ]
@@ -98,7 +96,7 @@ def test_what_cannot_be_explained_is_refused(vocabulary: Vocabulary) -> None:
 
 
 def test_words_of_pieces(vocabulary: Vocabulary) -> None:
-    text = "the 猫 dog🙂 x"  # characters that become bytes
+    text = "the 猫 dog🙂 cat"  # characters that become bytes
     ids = vocabulary.source_ids(text, "de")
     numbers = word_of_pieces(vocabulary, ids)
     assert numbers[0] is numbers[-1] is None and ids[-1] == EOS
@@ -106,7 +104,7 @@ def test_words_of_pieces(vocabulary: Vocabulary) -> None:
     for id, number in zip(ids, numbers, strict=True):
         if number is not None:
             words[number] = words.get(number, "") + vocabulary.piece(id).strip("\u2581")
-    assert list(words) == [0, 1, 2, 3] and (words[0], words[3]) == ("the", "x")
+    assert list(words) == [0, 1, 2, 3] and (words[0], words[3]) == ("the", "cat")
     assert words[1].startswith("<0xE7>") and words[2].startswith("dog<0xF0>")
 
 
