@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from model.errors import UserError
+from service import study
 from service.errors import ServiceError
 
 
@@ -301,66 +302,6 @@ def evaluate(
     click.echo(json.dumps(result.as_dict(), ensure_ascii=False) if as_json else result.table())
 
 
-@main.command(short_help="Attention to look at.")
-@click.argument("text", required=False)
-@click.option("--from", "source", default="en", show_default=True, metavar="LANG")
-@click.option("--to", "target", default="de", show_default=True, metavar="LANG")
-@click.option("-o", "output", type=click.Path(path_type=Path), metavar="FILE.png|.html|.json")
-@click.option("--translation", metavar="TEXT", help="Explain this translation instead of the model's own.")
-@click.option("--kind", type=click.Choice(["encoder", "decoder", "cross"]), help="PNG: only this one.")
-@click.option("--layer", type=int, metavar="L", help="PNG: from 0.  [default: the last]")
-@click.option("--head", type=int, metavar="H", help="PNG: from 0.  [default: the mean of all]")
-@click.option("--word", metavar="WORD", help="PNG: what this word attends to, in every layer and head.")
-@click.option("--heads", is_flag=True, help="Score what each head does, over --test.")
-@click.option("--test", metavar="FILE", help="With --heads. TSV: source, references.")
-@click.option("--limit", type=int, default=500, show_default=True, metavar="N", help="With --heads: sentences.")
-@click.option("--checkpoint", metavar="DIR", help="The model to use instead of the shipped one.")
-@click.option("--json", "as_json", is_flag=True, help="With --heads: one object on standard output.")
-def attention(
-    text: str | None,
-    source: str,
-    target: str,
-    output: Path | None,
-    translation: str | None,
-    kind: str | None,
-    layer: int | None,
-    head: int | None,
-    word: str | None,
-    heads: bool,
-    test: str | None,
-    limit: int,
-    checkpoint: str | None,
-    as_json: bool,
-) -> None:
-    """Draw what attends to what in the translation of TEXT, one sentence; print the translation. Or, with --heads, say
-    which heads look at the word before, the word after, the word itself, a separator, what a pronoun stands for."""
-    import json
-
-    from model.translator import Translator
-
-    if heads:
-        from training.heads import score_heads
-        from training.testset import load_test_set
-
-        if text or not test:
-            raise UserError("--heads takes --test FILE instead of a text")
-        test_set = load_test_set(test, source, target).first(limit)
-        translator = Translator.load(checkpoint, dtype="float32")
-        translator.check(source, target)
-        report = score_heads(translator, test_set)
-        click.echo(json.dumps(report.as_dict()) if as_json else report.table())
-        return
-    from training.attention import write
-
-    if not text or not output:
-        raise UserError("give a sentence and a file: nmt attention 'A sentence.' -o FILE.png|.html|.json")
-    explanation = Translator.load(checkpoint, dtype="float32").explain(
-        text, source, target, translated_text=translation or ""
-    )
-    write(explanation, output, kind, layer, head, word)
-    click.echo(explanation.translation.text)
-
-
 @main.command(short_help="Convert a checkpoint.")
 @click.argument("output", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--to", "form", type=click.Choice(["ctranslate2", "float16"]), required=True)
@@ -378,6 +319,10 @@ def export(output: Path, form: str, checkpoint: Path | None, card: Path | None) 
         raise UserError("--card goes with --to float16; a CTranslate2 model has no card")
     to_ctranslate2(checkpoint or PRETRAINED, output)
 
+
+for command in (study.attention, study.experts, study.compare):
+    main.add_command(command)
+bench.add_command(study.bench_experts)
 
 if __name__ == "__main__":
     main(prog_name="nmt")

@@ -110,7 +110,7 @@ class Recipe:
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe; ``overrides`` are "section.key=value" with TOML values. UserError names what is wrong.
 
-    A recipe may begin with ``base = "other.toml"``: it then holds only what differs, and paths are relative to the base.
+    A recipe may begin with ``base = "other.toml"``: it then holds only what differs, and paths start from the base.
     """
     values, root = _read(path)
     for override in overrides:
