@@ -63,10 +63,9 @@ def expert_use(translator: Translator, test: TestSet) -> Use:
     def watch(name: str, mixture: MixtureOfExperts) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             tokens = inputs[0]
-            logits = mixture.router(tokens).float()
-            chosen[name] = choose(logits.flatten(0, -2), mixture.config.experts_per_token)[1].view(
-                *tokens.shape[:-1], -1
-            )
+            logits = mixture.router(tokens).float().flatten(0, -2)
+            picks = choose(logits, mixture.config.experts_per_token)[1]
+            chosen[name] = picks.view(*tokens.shape[:-1], -1)  # (B, T, K)
 
         return mixture.register_forward_hook(hook)
 
@@ -139,9 +138,8 @@ def draw(use: Use, path: Path) -> None:
     axis.set_xticks(range(experts), [f"expert {i}" for i in range(experts)], fontsize=8)
     for y, row in enumerate(rows):
         for x, share in enumerate(row[4]):
-            axis.text(
-                x, y, f"{share:.0%}", ha="center", va="center", fontsize=7, color="white" if share > 0.6 else "black"
-            )
+            color = "white" if share > 0.6 else "black"
+            axis.text(x, y, f"{share:.0%}", ha="center", va="center", fontsize=7, color=color)
         if row[2] == "all" and y:
             axis.axhline(y - 0.5, color="black", linewidth=0.8)
     figure.colorbar(image, ax=axis, shrink=0.6, label="share of the choices")
