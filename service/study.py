@@ -103,7 +103,7 @@ def compare(
     test_set, search = load_test_set(test, source, target), SearchConfig(beam_size=beam_size)
     runs = run(recipes, out, test_set, numbers, search, overrides, lambda line: click.echo(line, err=True))
     if table_file:
-        write(runs, test_set, search, table_file)
+        write(runs, out, test_set, search, table_file)
     click.echo(table(runs, test_set, search), nl=False)
 
 

@@ -23,7 +23,10 @@ from typing import Any
 from model.config import SearchConfig
 from model.errors import UserError
 from model.machine import processor
+from model.translator import Translator
 from training.evaluate import quick_bleu, score
+from training.experts import draw as draw_experts
+from training.experts import expert_use
 from training.recipe import Recipe, load_recipe
 from training.testset import TestSet
 
@@ -132,8 +135,6 @@ def _scored(
     test: TestSet,
     search: SearchConfig,
 ) -> Run:
-    from model.translator import Translator
-
     translator = Translator.load(folder / "best", dtype="float32")
     texts = [found.text for found in translator.translate(test.sources, test.source, test.target, search)]
     (folder / "hypotheses.txt").write_text("".join(f"{' '.join(t.split())}\n" for t in texts), encoding="utf-8")
@@ -293,13 +294,21 @@ def draw_lengths(runs: Sequence[Run], path: Path) -> bool:
     return True
 
 
-def write(runs: Sequence[Run], test: TestSet, search: SearchConfig, path: Path) -> None:
-    """The table as ``path`` (Markdown), the charts beside it."""
+def write(runs: Sequence[Run], out: Path, test: TestSet, search: SearchConfig, path: Path) -> None:
+    """The table as ``path`` (Markdown), the charts beside it: scores, lengths and, of each recipe with several experts,
+    what they take. ``out`` holds the runs.
+    """
     scores, lengths = (path.with_name(f"{path.stem}-{name}.png") for name in ("bleu", "lengths"))
     draw_scores(runs, scores)
     pictures = f"\n![BLEU of the recipes]({scores.name})\n"
     if draw_lengths(runs, lengths):
         pictures += f"\n![BLEU by length]({lengths.name})\n"
+    for name, some in group(runs).items():
+        if some[0].choices["model.experts"] > 1:
+            chart = path.with_name(f"{path.stem}-{name}.png")
+            translator = Translator.load(out / f"{name}.seed{some[0].seed}" / "best", dtype="float32")
+            draw_experts(expert_use(translator, test), chart)
+            pictures += f"\nWhat the experts of {name}, seed {some[0].seed}, take:\n\n![{name}]({chart.name})\n"
     path.write_text(f"# Recipes compared\n\n{table(runs, test, search)}{pictures}", encoding="utf-8")
 
 

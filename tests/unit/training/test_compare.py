@@ -84,7 +84,8 @@ def test_the_recipes_of_the_story_cover_every_choice_at_equal_size() -> None:
 
 
 def run(recipe: str, seed: int, bleu: float, **choices: Any) -> Run:
-    defaults = {"model.positions": "rotary", "model.norm": "layer", "training.max_tokens": 64, "training.seed": seed}
+    defaults = {"model.positions": "rotary", "model.norm": "layer", "model.experts": 1}
+    defaults |= {"training.max_tokens": 64, "training.seed": seed}
     return Run(
         recipe, seed, "", defaults | choices, 1000, 2_000_000, 3000.4, 60.0, 500.0, bleu, bleu, 1.5, "sig",
         {"1-8": {"sentences": 3, "bleu": bleu + 1}, "9-12": {"sentences": 2, "bleu": bleu - 1}},
@@ -108,7 +109,7 @@ def test_the_table_has_a_row_a_recipe_over_its_seeds(tmp_path: Path) -> None:
     assert "| rms | norm = rms | 1,000 | 2.00 M | 3,000 | 500 | 30.5 ± 1.5 | 30.0, 31.0 |" in text
     assert "| recipe | longest trained | 1-8 (3) | 9-12 (2) |" in text
     assert "| short | 16 | 6.0 | 4.0 |" in text
-    write(runs, TEST, SearchConfig(), tmp_path / "results.md")
+    write(runs, tmp_path, TEST, SearchConfig(), tmp_path / "results.md")
     assert "](results-bleu.png)" in (tmp_path / "results.md").read_text(encoding="utf-8")
     for name in ("bleu", "lengths"):
         assert (tmp_path / f"results-{name}.png").read_bytes().startswith(b"\x89PNG")
@@ -131,17 +132,19 @@ def test_runs_are_trained_once_and_scored_alike(tmp_path: Path) -> None:
     (tmp_path / "train.tsv").write_text("".join(f"{en}\t{de}\n" for en, de in pairs[20:]), encoding="utf-8")
     test = TestSet("numbers", "en", "de", tuple(en for en, _ in pairs[:20]), tuple((de,) for _, de in pairs[:20]))
     (tmp_path / "base.toml").write_text(BASE)
-    (tmp_path / "rms.toml").write_text('base = "base.toml"\n[model]\nnorm = "rms"\n')
+    (tmp_path / "rms.toml").write_text('base = "base.toml"\n[model]\nnorm = "rms"\nexperts = 2\n')
     paths, out, search = [tmp_path / "base.toml", tmp_path / "rms.toml"], tmp_path / "runs", SearchConfig(beam_size=1)
     lines: list[str] = []
     runs = compare(paths, out, test, [1], search, [], lines.append)
     assert [(one.recipe, one.seed) for one in runs] == [("base", 1), ("rms", 1)] and len(lines) == 2
-    assert runs[0].tokens == runs[1].tokens and runs[0].parameters > runs[1].parameters
+    assert runs[0].tokens == runs[1].tokens and runs[0].parameters < runs[1].parameters
     assert all(one.peak_mb > 50 and one.tokens_per_second > 0 for one in runs)
     assert len((out / "rms.seed1" / "hypotheses.txt").read_text(encoding="utf-8").splitlines()) == 20
     logs = [(out / name / "train.log").read_bytes() for name in ("base.seed1", "rms.seed1")]
     assert compare(paths, out, test, [1], search, [], lines.append) == runs
     assert logs == [(out / name / "train.log").read_bytes() for name in ("base.seed1", "rms.seed1")]
+    write(runs, out, test, search, tmp_path / "results.md")
+    assert (tmp_path / "results-rms.png").stat().st_size > 5_000  # what its experts take
     with pytest.raises(UserError, match="holds a run of other settings"):
         compare(paths, out, test, [1], search, ["training.max_steps=4"], lines.append)
     with pytest.raises(UserError, match="training failed"):
