@@ -24,8 +24,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +38,7 @@ from training.evaluate import quick_bleu
 from training.loss import smoothed_cross_entropy
 from training.recipe import Recipe
 from training.schedule import learning_rate
+from training.state import forget_records_after, load_state, save_state, write_atomically
 from training.testset import load_test_set
 
 
@@ -272,11 +271,6 @@ class Trainer:
     def _save_state(self) -> None:
         if not self.main:
             return
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.items()}
-        for i, parameter in enumerate(self.model.parameters()):
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer.{i}.{key}"] = value
         progress = {
             "step": self.step,
             "warm_from": self.warm_from,
@@ -286,44 +280,16 @@ class Trainer:
             "snapshots": self.snapshots,
             "position": self.mixture.state(),
         }
-        content = safetensors.torch.save(
-            {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, {"progress": json.dumps(progress)}
-        )
-        write_atomically(self.out / "state.safetensors", content)
+        save_state(self.out / "state.safetensors", self.model, self.average, self.optimizer, progress)
 
     def _load_state(self) -> None:
         path = self.out / "state.safetensors"
-        try:
-            with safetensors.safe_open(path, "pt") as file:
-                progress = json.loads(file.metadata()["progress"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-        except (safetensors.SafetensorError, RuntimeError, KeyError, ValueError) as error:
-            raise UserError(
-                f"cannot resume from {path}: {' '.join(str(error).split())[:200]}; remove it to start again from best/"
-            ) from None
-        tensors = {name: tensor.to(self.accelerator.device) for name, tensor in tensors.items()}
-        self.average = {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}
-        for i, parameter in enumerate(self.model.parameters()):
-            prefix = f"optimizer.{i}."
-            self.optimizer.state[parameter] = {
-                k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
-            }
+        self.average, progress = load_state(path, self.model, self.optimizer, self.accelerator.device)
         self.mixture.load_state(progress.pop("position"))
         if self.main:
-            self._forget_records_after(progress["step"])
+            forget_records_after(self.out / "log.jsonl", progress["step"])
         for name, value in progress.items():
             setattr(self, name, value)
-
-    def _forget_records_after(self, step: int) -> None:
-        """A killed run has logged steps that its state does not hold: they come again."""
-        path = self.out / "log.jsonl"
-        kept = []
-        for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
-            with contextlib.suppress(ValueError):  # the last line may be half a record
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-        write_atomically(path, b"".join(kept))
 
     def _warm_start(self, path: str) -> None:
         """Only weights are left of an earlier run: take them and warm the optimiser up again."""
@@ -413,19 +379,6 @@ def average_weights(directories: list[Path]) -> dict[str, Tensor]:
     """The mean of the weights of several checkpoints."""
     loaded = [checkpoint.load(directory).weights for directory in directories]
     return {name: torch.stack([weights[name] for weights in loaded]).mean(0) for name in loaded[0]}
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """The file holds the old content or the new one, whatever happens in between."""
-    fresh = path.with_name(f".{path.name}.new")
-    try:
-        with fresh.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def train(recipe: Recipe, out: Path, resume: bool = False) -> Path:
