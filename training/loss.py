@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from model.vocabulary import PAD
 
@@ -74,3 +75,23 @@ class SmoothedCrossEntropy(torch.autograd.Function):
 def smoothed_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
     """hidden (B, T, E) or (N, E), weight (V, E), labels (B, T) or (N,) -> summed loss and summed NLL."""
     return SmoothedCrossEntropy.apply(hidden.flatten(0, -2), weight, labels.flatten(), smoothing)
+
+
+def symmetric_divergence(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
+    """first, second (N, E), weight (V, E) -> sum over tokens of KL(p || q) + KL(q || p), float32, where p and q are the
+    distributions that the two hidden states give: what R-Drop (Liang et al. 2021) makes small.
+
+    The logits of a chunk are computed again for the gradient, so that those of a whole batch are never held.
+    """
+    padding = (0, 0, 0, -len(first) % CHUNK)  # whole chunks; two rows of zeros do not differ
+    first, second = functional.pad(first, padding), functional.pad(second, padding)
+    total = torch.zeros((), device=first.device)
+    for start in range(0, len(first), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        total = total + checkpoint(_divergence, first[chunk], second[chunk], weight, use_reentrant=False)
+    return total
+
+
+def _divergence(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
+    p, q = ((hidden @ weight.to(hidden.dtype).T).float().log_softmax(-1) for hidden in (first, second))
+    return ((p.exp() - q.exp()) * (p - q)).sum()

@@ -31,11 +31,11 @@ from model import checkpoint
 from model.errors import UserError
 from model.transformer import EncoderDecoder
 from model.translator import Translator
-from model.vocabulary import Vocabulary
+from model.vocabulary import PAD, Vocabulary
 from training.batches import Batch, Mixture
 from training.corpus import StreamedCorpus, load_corpora
 from training.evaluate import quick_bleu
-from training.loss import smoothed_cross_entropy
+from training.loss import smoothed_cross_entropy, symmetric_divergence
 from training.recipe import Recipe
 from training.schedule import learning_rate
 from training.state import forget_records_after, load_state, save_state, write_atomically
@@ -45,15 +45,24 @@ from training.testset import load_test_set
 class LossModel(nn.Module):
     """Model and loss in one forward, so that a data-parallel wrapper sees every use of the weights."""
 
-    def __init__(self, model: EncoderDecoder, smoothing: float) -> None:
+    def __init__(self, model: EncoderDecoder, smoothing: float, r_drop: float = 0.0) -> None:
         super().__init__()
-        self.model, self.smoothing = model, smoothing
+        self.model, self.smoothing, self.r_drop = model, smoothing, r_drop
 
     def forward(self, source: Tensor, target_input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Summed loss and summed NLL. With R-Drop each sentence is seen twice: the loss is the mean of both, plus
+        r_drop / 4 times their divergence (half of the paper's equation 4, whose terms are sums of both)."""
+        if self.r_drop:
+            source, target_input, target = (torch.cat((t, t)) for t in (source, target_input, target))
         hidden = self.model(source, target_input)
         if torch.is_autocast_enabled(hidden.device.type):  # on a GPU the last norm gives float32
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-        return smoothed_cross_entropy(hidden, self.model.output.weight, target, self.smoothing)
+        weight = self.model.output.weight
+        loss, nll = smoothed_cross_entropy(hidden, weight, target, self.smoothing)
+        if not self.r_drop:
+            return loss, nll
+        first, second = (half[target[: len(half)] != PAD] for half in hidden.chunk(2))
+        return loss / 2 + self.r_drop / 4 * symmetric_divergence(first, second, weight), nll / 2
 
 
 class Trainer:
@@ -106,7 +115,7 @@ class Trainer:
         elif self.config.initial:
             self._warm_start(self.config.initial)
         self.loss_model, self.optimizer = self.accelerator.prepare(
-            LossModel(self.model, self.config.label_smoothing), self.optimizer
+            LossModel(self.model, self.config.label_smoothing, self.config.r_drop), self.optimizer
         )
         self.tests = [load_test_set(str(recipe.resolve(v.test)), v.source, v.target) for v in recipe.validation]
         self.writer = self._writer()
@@ -124,7 +133,7 @@ class Trainer:
         self.log(self._where())
         started = saved = shown = time.monotonic()
         first, window, losses, seen = self.step, time.monotonic(), 0.0, 0
-        batches = self._share(iter(self.mixture))
+        batches = self.batches()
         bar = tqdm(
             total=self.config.max_steps,
             initial=self.step,
@@ -132,7 +141,7 @@ class Trainer:
             disable=not self.main or not sys.stderr.isatty(),
         )
         while self.step < self.config.max_steps and not self.stop:
-            loss, tokens = self._update([next(batches) for _ in range(self.config.accumulate)])
+            loss, tokens = self.update([next(batches) for _ in range(self.config.accumulate)])
             losses, seen = losses + loss, seen + tokens
             bar.update()
             now = time.monotonic()
@@ -164,14 +173,15 @@ class Trainer:
 
     # One update ------------------------------------------------------------------------------------------------
 
-    def _share(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Each process takes every n-th batch of the same stream."""
+    def batches(self) -> Iterator[Batch]:
+        """Without end; each process takes every n-th batch of the same stream."""
+        batches = iter(self.mixture)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         while True:
             group = [next(batches) for _ in range(world)]
             yield group[rank]
 
-    def _update(self, batches: list[Batch]) -> tuple[float, int]:
+    def update(self, batches: list[Batch]) -> tuple[float, int]:
         """One optimiser step over batches of all processes; returns the summed NLL and the number of tokens."""
         device = self.accelerator.device
         self.step += 1
