@@ -355,7 +355,7 @@ def evaluate(
 
         known = Lexicon.load(lexicon, source, target)
         for system, entry in zip(result.systems, report["systems"], strict=True):
-            entry["faults"] = list_faults(test_set.sources, system.hypotheses, known)
+            entry["faults"] = list_faults(test_set.sources, system.hypotheses, test_set.references, known)
             lines += [f"{system.name}: {len(entry['faults'])} of {len(test_set.sources)} sentences have a fault"]
             lines += [
                 f"{one['line']}: {one['fault']}: {one['source']} | {one['hypothesis']}" for one in entry["faults"]

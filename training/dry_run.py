@@ -1,8 +1,10 @@
 """What a recipe will take, before it is run: steps, tokens, parameters, memory, hours.
 
-Computed, not measured, except for the activations, which one small batch through the real model tells. Hours are
-FLOPs / (peak of the GPU x utilisation); counting after Kaplan et al. 2020, appendix B: a product costs 2 FLOPs a
-weight and token forwards and 4 backwards, attention 4 x length x width a token forwards.
+Computed, not measured, except for activations and kernels, which one small batch through the real model tells. FLOPs
+are counted after Kaplan et al. 2020, appendix B: a product costs 2 a weight and token forwards and 4 backwards,
+attention 4 x length x width a token forwards. A step takes FLOPs / (peak x utilisation), but no less than it takes to
+start its kernels one by one from Python; then the optimiser reads and writes its state at the speed of the memory, and
+between processes the gradients go round a ring. Data that comes late, validation and checkpoints are not in it.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from sacrebleu.dataset import DATASETS
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.config import ModelConfig
 from model.errors import UserError
@@ -24,8 +28,25 @@ from training.recipe import Recipe
 
 LENGTH = 32  # tokens of a sentence: what attention and padding are computed for
 FILLED = 0.85  # of a batch's target places hold a token: sides differ in length, batches are padded
-GPUS = {"V100": 125e12, "A100": 312e12, "H100 SXM": 989e12}  # dense peak, FLOP/s: 16-bit, from their data sheets
 UTILISATION = 0.3  # of the peak; 0.2 to 0.4 is usual for models of this size
+LAUNCH = 8e-6  # seconds from one kernel to the next, started by Python; backwards there are twice as many as forwards
+OPTIMISER_BYTES = 40  # a weight: gradient, weight, two moments and the average are read, all but the first written
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """From the data sheets: dense 16-bit FLOP/s, bytes/s of the memory, and of the link to the others."""
+
+    peak: float
+    memory: float
+    link: float
+
+
+GPUS = {
+    "V100": Gpu(125e12, 0.9e12, 150e9),
+    "A100": Gpu(312e12, 1.55e12, 300e9),
+    "H100 SXM": Gpu(989e12, 3.35e12, 450e9),
+}
 
 
 @dataclass(frozen=True)
@@ -37,12 +58,18 @@ class Plan:
     batch: int  # padded tokens a step, of the longer side, all processes
     target_tokens: float  # of the whole run, at most
     flops: float  # of the whole run
+    kernels: int  # a step, forwards
     state_bytes: int  # a process: weights, gradients, optimiser, moving average
     activation_bytes: int  # a process, one batch
     corpora: tuple[str, ...]
 
-    def hours(self, gpu: str) -> float:
-        return self.flops / (GPUS[gpu] * UTILISATION * self.processes) / 3600
+    def hours(self, name: str) -> float:
+        gpu, others = GPUS[name], self.processes - 1
+        products = self.flops / self.steps / (gpu.peak * UTILISATION * self.processes)
+        step = max(products, 3 * self.kernels * LAUNCH)
+        step += OPTIMISER_BYTES * self.parameters / gpu.memory
+        step += 2 * 4 * self.parameters * others / self.processes / gpu.link
+        return self.steps * step / 3600
 
     def __str__(self) -> str:
         gib = 2**30
@@ -58,11 +85,13 @@ class Plan:
             "activations",
             f"work        {self.flops:.2e} FLOPs",
         ]
-        for gpu, peak in GPUS.items():
+        for name, gpu in GPUS.items():
+            hours = self.hours(name)
             lines.append(
-                f"hours       {self.hours(gpu):,.1f} on {self.processes} {gpu}, if each does {100 * UTILISATION:.0f} % "
-                f"of {peak / 1e12:.0f} TFLOP/s"
+                f"hours       {hours:,.1f} on {self.processes} {name} (products at {100 * UTILISATION:.0f} % of "
+                f"{gpu.peak / 1e12:.0f} TFLOP/s, {3.6e6 * hours / self.steps:.0f} ms a step)"
             )
+        lines.append("hours and memory are computed (training/dry_run.py says how), not measured")
         return "\n".join(lines)
 
 
@@ -87,7 +116,7 @@ def plan(recipe: Recipe, processes: int = 1) -> Plan:
     model = EncoderDecoder(config)
     parameters = sum(weight.numel() for weight in model.parameters())
     places = float(training.max_steps) * batch
-    each, once = activation_bytes(model, training.bf16)
+    each, once, kernels = activations(model, training.bf16)
     return Plan(
         recipe=recipe.name,
         processes=processes,
@@ -95,6 +124,7 @@ def plan(recipe: Recipe, processes: int = 1) -> Plan:
         steps=training.max_steps,
         batch=batch,
         target_tokens=places * FILLED,
+        kernels=kernels * training.accumulate,
         flops=3 * passes * places * forward_flops(config),
         state_bytes=parameters * 4 * 5,  # float32: weights, gradients, two moments, average
         # And logits, probabilities and their gradients, a chunk at a time
@@ -113,18 +143,17 @@ def forward_flops(config: ModelConfig) -> float:
     return float(encoder + decoder + 2 * d * config.vocab_size)
 
 
-def activation_bytes(model: EncoderDecoder, bf16: bool) -> tuple[float, float]:
-    """What is kept for the gradient: bytes for each source and target place, and once (16-bit copies of weights).
-
-    Counted while two and then four sentences pass through the model.
+def activations(model: EncoderDecoder, bf16: bool) -> tuple[float, float, int]:
+    """What is kept for the gradient: bytes for each source and target place, and once (16-bit copies of weights); and
+    the number of kernels. Counted while two and then four sentences pass through the model.
     """
     length = min(LENGTH, model.config.max_length)
-    two, four = (_kept_bytes(model, torch.full((rows, length), EOS), bf16) for rows in (2, 4))
+    (two, kernels), (four, _) = (_count(model, torch.full((rows, length), EOS), bf16) for rows in (2, 4))
     each = (four - two) / (2 * length)
-    return each, two - 2 * length * each
+    return each, two - 2 * length * each, kernels
 
 
-def _kept_bytes(model: EncoderDecoder, ids: torch.Tensor, bf16: bool) -> int:
+def _count(model: EncoderDecoder, ids: torch.Tensor, bf16: bool) -> tuple[int, int]:
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept: dict[int, int] = {}
 
@@ -135,9 +164,20 @@ def _kept_bytes(model: EncoderDecoder, ids: torch.Tensor, bf16: bool) -> int:
         return tensor
 
     with (
+        _Kernels() as kernels,
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=bf16),
     ):
         hidden = model.train()(ids, ids)  # holds the graph, so that no memory is used twice
     del hidden
-    return sum(kept.values())
+    return sum(kept.values()), kernels.count
+
+
+class _Kernels(TorchDispatchMode):
+    """Counts the operations that compute something."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not function.is_view
+        return function(*args, **(kwargs or {}))

@@ -43,7 +43,6 @@ class TestSet:
             references=self.references[:count],
         )
 
-
     def turned(self) -> TestSet:
         """The other direction. UserError where a sentence has several references."""
         if any(len(references) != 1 for references in self.references):

@@ -174,8 +174,11 @@ class Trainer:
     # One update ------------------------------------------------------------------------------------------------
 
     def batches(self) -> Iterator[Batch]:
-        """Without end; each process takes every n-th batch of the same stream."""
-        batches = iter(self.mixture)
+        """This process's batches from where the run stands, without end."""
+        return self._share(iter(self.mixture))
+
+    def _share(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Each process takes every n-th batch of the same stream."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         while True:
             group = [next(batches) for _ in range(world)]
