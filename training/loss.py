@@ -1,4 +1,4 @@
-"""Label-smoothed cross entropy that never holds the logits of a whole batch.
+"""Label-smoothed cross entropy, and R-Drop's divergence, that never hold the logits of a whole batch.
 
 Output layer, loss and both gradients are computed together, a few hundred target tokens at a time: the logits of
 a chunk stay in the cache, and padding costs nothing.
@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from model.vocabulary import PAD
 
@@ -77,21 +76,43 @@ def smoothed_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, smoot
     return SmoothedCrossEntropy.apply(hidden.flatten(0, -2), weight, labels.flatten(), smoothing)
 
 
-def symmetric_divergence(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
-    """first, second (N, E), weight (V, E) -> sum over tokens of KL(p || q) + KL(q || p), float32, where p and q are the
-    distributions that the two hidden states give: what R-Drop (Liang et al. 2021) makes small.
+class SymmetricDivergence(torch.autograd.Function):
+    """sum over tokens of KL(p || q) + KL(q || p), p and q the distributions of two hidden states of a token: what
+    R-Drop (Liang et al. 2021) makes small.
 
-    The logits of a chunk are computed again for the gradient, so that those of a whole batch are never held.
+    With logits a and b and d = a - b it is the sum of (p - q) d, since log p - log q is d up to a constant of the
+    token. The gradient in a is p (d - E_p[d]) + p - q, and the other way round in b.
     """
-    padding = (0, 0, 0, -len(first) % CHUNK)  # whole chunks; two rows of zeros do not differ
-    first, second = functional.pad(first, padding), functional.pad(second, padding)
-    total = torch.zeros((), device=first.device)
-    for start in range(0, len(first), CHUNK):
-        chunk = slice(start, start + CHUNK)
-        total = total + checkpoint(_divergence, first[chunk], second[chunk], weight, use_reentrant=False)
-    return total
+
+    @staticmethod
+    def forward(ctx: Any, first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
+        count = len(first)
+        padding = (0, 0, 0, -count % CHUNK)  # whole chunks; two rows of zeros do not differ
+        states = [functional.pad(hidden, padding) for hidden in (first, second)]
+        gradients = [torch.empty_like(hidden) for hidden in states]
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+        weight_low = weight.to(first.dtype)
+        total = torch.zeros((), device=first.device)
+        for start in range(0, len(states[0]), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            a, b = ((hidden[chunk] @ weight_low.T).float() for hidden in states)  # (CHUNK, V)
+            p, q, d = a.softmax(-1), b.softmax(-1), a - b
+            difference = p - q
+            total += (difference * d).sum()
+            by_a = torch.addcmul(difference, p, d - (p * d).sum(-1, keepdim=True))
+            by_b = torch.addcmul(difference, q, d - (q * d).sum(-1, keepdim=True)).neg_()
+            for hidden, gradient, by in zip(states, gradients, (by_a, by_b), strict=True):
+                by = by.to(hidden.dtype)
+                gradient[chunk] = by @ weight_low
+                grad_weight += by.T @ hidden[chunk]
+        ctx.save_for_backward(*(gradient[:count] for gradient in gradients), grad_weight.to(weight.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        return tuple(gradient * grads[0].to(gradient.dtype) for gradient in ctx.saved_tensors)
 
 
-def _divergence(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
-    p, q = ((hidden @ weight.to(hidden.dtype).T).float().log_softmax(-1) for hidden in (first, second))
-    return ((p.exp() - q.exp()) * (p - q)).sum()
+def symmetric_divergence(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
+    """first, second (N, E), weight (V, E) -> a float32 scalar."""
+    return SymmetricDivergence.apply(first, second, weight)
