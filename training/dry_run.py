@@ -28,8 +28,8 @@ from training.recipe import Recipe
 
 LENGTH = 32  # tokens of a sentence: what attention and padding are computed for
 FILLED = 0.85  # of a batch's target places hold a token: sides differ in length, batches are padded
-UTILISATION = 0.3  # of the peak; 0.2 to 0.4 is usual for models of this size
-LAUNCH = 8e-6  # seconds from one kernel to the next, started by Python; backwards there are twice as many as forwards
+UTILISATION = 0.2  # of the peak: an assumption; small models and batches reach little of it
+LAUNCH = 10e-6  # seconds from one kernel to the next, started by Python; backwards there are twice as many as forwards
 OPTIMISER_BYTES = 40  # a weight: gradient, weight, two moments and the average are read, all but the first written
 
 
