@@ -43,7 +43,7 @@ class Gpu:
 
 
 GPUS = {
-    "V100": Gpu(125e12, 0.9e12, 150e9),
+    "RTX 4090": Gpu(165e12, 1.0e12, 25e9),
     "A100": Gpu(312e12, 1.55e12, 300e9),
     "H100 SXM": Gpu(989e12, 3.35e12, 450e9),
 }
@@ -103,9 +103,9 @@ def plan(recipe: Recipe, processes: int = 1) -> Plan:
         size = sum(file.stat().st_size for file in files) / 2**20
         remote = f"hub, {'streamed' if corpus.streaming else 'downloaded'}, not contacted"
         corpora.append(f"{corpus.title} ({f'{size:,.1f} MiB' if files else remote})")
-    for validation in recipe.validation:
-        if not Path(recipe.resolve(validation.test)).is_file() and validation.test not in DATASETS:
-            raise UserError(f"test set '{validation.test}' is neither a file nor a name that sacreBLEU knows")
+    for test in [config.test for config in (*recipe.validation, *recipe.tests)]:
+        if not Path(recipe.resolve(test)).is_file() and test not in DATASETS:
+            raise UserError(f"test set '{test}' is neither a file nor a name that sacreBLEU knows")
     size = recipe.vocabulary.size
     if recipe.vocabulary.path:
         size = len(Vocabulary.load(recipe.resolve(recipe.vocabulary.path)))

@@ -8,6 +8,7 @@ import torch
 from click.testing import CliRunner
 
 from model.config import ModelConfig
+from model.errors import UserError
 from model.transformer import EncoderDecoder
 from service.cli import main
 from training import dry_run
@@ -67,6 +68,15 @@ def test_a_recipe_for_many_gpus_is_planned_without_a_network() -> None:
     assert result.exit_code == 0, result.output
     for words in ("hub, streamed, not contacted", "100,000 of 25,000 tokens", "GiB a process", "FLOPs", "8 A100"):
         assert words in result.stdout
+
+
+def test_what_is_missing_is_known_beforehand(tiny_recipe: Path) -> None:
+    recipe = load_recipe(tiny_recipe)
+    corpus, test = recipe.corpora[0], recipe.tests[0]
+    with pytest.raises(UserError, match="no such file"):
+        plan(dataclasses.replace(recipe, corpora=(dataclasses.replace(corpus, path="none.tsv"),)))
+    with pytest.raises(UserError, match=r"test set 'none\.tsv'"):
+        plan(dataclasses.replace(recipe, tests=(dataclasses.replace(test, test="none.tsv"),)))
 
 
 def test_a_run_without_a_folder_is_refused(tiny_recipe: Path) -> None:
