@@ -188,6 +188,17 @@ def gateway(server: str | None, listen: str | None, settings: tuple[str, ...]) -
     run(config)
 
 
+@main.command(short_help="Ask a server whether it serves.")
+@click.option("--server", default="localhost:50051", show_default=True, metavar="HOST:PORT", help="Of 'nmt serve'.")
+@click.option("--gateway", metavar="HOST:PORT", help="Instead: of the web page, which asks its server.")
+def health(server: str, gateway: str | None) -> None:
+    """For the health checks of containers: the exit code is 0 if it serves, else 1. Not for servers with TLS."""
+    from service.health import check_gateway, check_server
+
+    check_gateway(gateway) if gateway else check_server(server)
+    click.echo("serving")
+
+
 @main.group(short_help="Measure speed.")
 def bench() -> None:
     """Measure speed on this machine."""

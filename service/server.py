@@ -93,6 +93,7 @@ class Server:
                 ("grpc.so_reuseport", int(self._shared_port)),
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.http2.bdp_probe", 0),  # 64 KiB unread a stream, not megabytes: texts need no more
+                *max_age(config.max_connection_seconds),
                 *KEEPALIVE,
             ],
             compression=COMPRESSION[config.compression],
@@ -148,6 +149,10 @@ class Server:
     async def _model_changed(self, name: str, loaded: bool) -> None:
         self.metrics.model_loaded.labels(name).set(int(loaded))
         await self._health.set(f"{SERVICE}/{name}", SERVING if loaded else NOT_SERVING)
+
+
+def max_age(seconds: float) -> list[tuple[str, int]]:
+    return [("grpc.max_connection_age_ms", int(1000 * seconds))] if seconds else []
 
 
 async def serve(
