@@ -99,7 +99,7 @@ def translate(client: translate_v3.TranslationServiceClient, **fields: Any) -> A
         (
             {"glossary_config": {"glossary": f"{PARENT}/glossaries/g", "contextual_translation_enabled": True}},
             exceptions.MethodNotImplemented,
-            "not on this server: glossary_config.contextual_translation_enabled, glossary_config",
+            "not on this server: glossary_config.contextual_translation_enabled",
         ),
     ],
 )
