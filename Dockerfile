@@ -13,7 +13,8 @@ RUN /opt/nmt/bin/pip install -c constraints.txt .
 
 FROM python:3.12-slim-bookworm
 COPY --from=build /opt/nmt /opt/nmt
-ENV PATH=/opt/nmt/bin:$PATH PYTHONDONTWRITEBYTECODE=1
+# USER: the user has a number only, and libraries ask for a name
+ENV PATH=/opt/nmt/bin:$PATH PYTHONDONTWRITEBYTECODE=1 USER=nmt HOME=/tmp
 USER 10001:10001
 WORKDIR /tmp
 # gRPC, web page and HTTP API, metrics

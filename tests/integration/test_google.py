@@ -13,10 +13,10 @@ from typing import Any
 
 import grpc
 import pytest
+from fake_translator import FakeTranslator
 from google.api_core import exceptions
 from google.cloud import translate_v3
 from google.cloud.translate_v3.services.translation_service.transports import TranslationServiceGrpcTransport
-from fake_translator import FakeTranslator
 from serving import FAKE_NMT, REAL_NMT, ROOT, Process, process, running
 
 from protos.google import translation_v3_pb2 as google
