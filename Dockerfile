@@ -13,8 +13,7 @@ RUN /opt/nmt/bin/pip install -c constraints.txt .
 
 FROM python:3.12-slim-bookworm
 COPY --from=build /opt/nmt /opt/nmt
-# USER: the user has a number only, and libraries ask for a name
-ENV PATH=/opt/nmt/bin:$PATH PYTHONDONTWRITEBYTECODE=1 USER=nmt HOME=/tmp
+ENV PATH=/opt/nmt/bin:$PATH PYTHONDONTWRITEBYTECODE=1
 USER 10001:10001
 WORKDIR /tmp
 # gRPC, web page and HTTP API, metrics
