@@ -192,7 +192,7 @@ def bench(
 def bench_table(result: dict[str, Any]) -> str:
     each = sorted({row["experts_per_token"] for row in result["rows"]})
     lines = [
-        f"{result['machine']['processor']}, one thread; milliseconds of processor time of a layer for {result['tokens']:,} tokens",
+        f"{result['machine']['processor']}, one thread; processor time of a layer for {result['tokens']:,} tokens, ms",
         f"{'experts':>8}{'parameters':>13}" + "".join(f"{f'{k} a token':>12}" for k in each),
     ]
     for count in sorted({row["experts"] for row in result["rows"]}):
