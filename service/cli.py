@@ -267,16 +267,16 @@ def train(
 def bench_train(
     recipe: Path | None, overrides: tuple[str, ...], corpora: Path | None, quick: bool, as_json: bool
 ) -> None:
-    """Train the model of a recipe (the shipped model's, if none is named) on its corpora, from text to updated
-    weights, and a model of the same size in PyTorch's own layers with the loop that one writes first. The two take
-    turns; the weights are thrown away."""
+    """Train the model of a recipe (training/recipes/bench.toml, if none is named) on its corpora, from text to
+    updated weights, and a model of the same size in PyTorch's own layers with the loop that one writes first. The two
+    take turns; the weights are thrown away."""
     import json
 
     import training
     from training.bench_train import bench_train as run
     from training.recipe import load_recipe
 
-    path = recipe or Path(training.__path__[0]) / "recipes" / "ship.toml"
+    path = recipe or Path(training.__path__[0]) / "recipes" / "bench.toml"
     result = run(load_recipe(path, overrides), corpora, quick, lambda line: click.echo(line, err=True))
     if as_json:
         click.echo(json.dumps(result))

@@ -21,7 +21,8 @@ from training import attention
 from training.heads import PROBES
 
 TIGER = "The tiger jumped out of the tree to get a drink because it was thirsty."
-DEPTH = 16  # layers of the encoder whose gradients are drawn
+DEPTH = 16  # layers of the encoder whose gradients are drawn,
+SEEDS = 5  # the geometric mean over so many random starts
 BLUE, RED, GREEN = "#1864ab", "#d9480f", "#2b8a3e"
 
 
@@ -70,7 +71,8 @@ def draw_gradients(path: Path) -> None:
         (WithoutResidual, "pre", RED, "--", "no residual connections, norm"),
         (WithoutNorm, "pre", RED, ":", "neither"),
     ):
-        values = gradient_norms(kind, position)
+        logs = torch.tensor([gradient_norms(kind, position, seed=seed) for seed in range(SEEDS)]).log()
+        values = logs.mean(0).exp().tolist()
         label += f": first / last layer {values[0] / values[-1]:.2g}"
         axis.semilogy(range(DEPTH), values, style, marker="o", markersize=3, color=color, label=label)
     axis.set_xlabel("encoder layer; the loss is behind the last one")
