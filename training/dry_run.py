@@ -103,11 +103,7 @@ def plan(recipe: Recipe, processes: int = 1) -> Plan:
         size = sum(file.stat().st_size for file in files) / 2**20
         remote = f"hub, {'streamed' if corpus.streaming else 'downloaded'}, not contacted"
         corpora.append(f"{corpus.title} ({f'{size:,.1f} MiB' if files else remote})")
-<<<<<<< HEAD
-    for test in [*(one.test for one in recipe.validation), *(one.test for one in recipe.tests)]:
-=======
     for test in [config.test for config in recipe.validation] + [config.test for config in recipe.tests]:
->>>>>>> main
         if not Path(recipe.resolve(test)).is_file() and test not in DATASETS:
             raise UserError(f"test set '{test}' is neither a file nor a name that sacreBLEU knows")
     size = recipe.vocabulary.size

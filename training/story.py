@@ -33,7 +33,14 @@ class WithoutResidual(Residual):
         return sublayer(self.norm(x)) if self.pre_norm else self.norm(sublayer(x))
 
 
-class WithoutNorm(WithoutResidual):
+class ResidualAlone(Residual):
+    """x + f(x)"""
+
+    def forward(self, x: Tensor, sublayer: Any) -> Tensor:
+        return x + sublayer(x)
+
+
+class Neither(Residual):
     """f(x) alone: how deep networks were stacked before 2015."""
 
     def forward(self, x: Tensor, sublayer: Any) -> Tensor:
@@ -68,8 +75,9 @@ def draw_gradients(path: Path) -> None:
     for kind, position, color, style, label in (
         (Residual, "pre", BLUE, "-", "residual connections, pre-norm"),
         (Residual, "post", GREEN, "-", "residual connections, post-norm"),
-        (WithoutResidual, "pre", RED, "--", "no residual connections, norm"),
-        (WithoutNorm, "pre", RED, ":", "neither"),
+        (ResidualAlone, "pre", BLUE, ":", "residual connections alone"),
+        (WithoutResidual, "pre", RED, "--", "norm alone"),
+        (Neither, "pre", RED, ":", "neither"),
     ):
         logs = torch.tensor([gradient_norms(kind, position, seed=seed) for seed in range(SEEDS)]).log()
         values = logs.mean(0).exp().tolist()

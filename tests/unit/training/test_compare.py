@@ -152,9 +152,9 @@ def test_a_run_is_trained_once_and_scored(tmp_path: Path) -> None:
 # The pictures ------------------------------------------------------------------------------------------------------
 
 
-def test_gradients_vanish_without_residual_connections_and_norm() -> None:
-    with_path = story.gradient_norms(story.Residual, "pre", depth=12)
-    neither = story.gradient_norms(story.WithoutNorm, "pre", depth=12)
+def test_gradients_vanish_without_residual_connections() -> None:
+    with_path = story.gradient_norms(story.ResidualAlone, "pre", depth=12)
+    neither = story.gradient_norms(story.Neither, "pre", depth=12)
     assert with_path[0] / with_path[-1] > 0.5
     assert neither[0] / neither[-1] < 1e-3
 
