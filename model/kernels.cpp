@@ -330,6 +330,16 @@ void encode(const Model& model, int sentences, const int32_t* tokens, const int3
   }
 }
 
+// One number of `apply`, the same bit by bit.
+float product(const Quantised& x, int row, const Linear& linear, int column) {
+  const uint8_t* w = linear.weight + size_t(column / PANEL) * PANEL * linear.inputs + column % PANEL * 4;
+  const int8_t* a = x.data.data() + size_t(row) * x.width;
+  int32_t sum = -x.offset[row];
+  for (int i = 0; i < linear.inputs; i += 4, w += 4 * PANEL)
+    for (int j = 0; j < 4; j++) sum += a[i + j] * w[j];
+  return std::fma(float(sum) * x.scale[row], linear.scale[column], linear.bias[column]);
+}
+
 struct Best {  // the k largest so far, largest first
   int k;
   float* values;
@@ -345,7 +355,9 @@ struct Best {  // the k largest so far, largest first
 
 // The k likeliest next tokens of each row and their log-probabilities. The log-sum-exp is kept lane by lane: the
 // maximum of a lane seldom rises after the first panels, and lanes meet only at the end.
-void likeliest(const Model& model, int rows, int k, float* values, int32_t* tokens, Workspace& work) {
+// `wanted`: tokens (rows of `count`, -1: none) whose log-probabilities go to `wanted_values`, likely or not.
+void likeliest(const Model& model, int rows, int k, float* values, int32_t* tokens, int count, const int32_t* const* wanted,
+               float* const* wanted_values, Workspace& work) {
   std::fill(values, values + size_t(rows) * k, -INFINITY);
   std::fill(tokens, tokens + size_t(rows) * k, 0);
   __m512 top[CHUNK], sum[CHUNK];
@@ -382,6 +394,8 @@ void likeliest(const Model& model, int rows, int k, float* values, int32_t* toke
     const __m512 scaled = _mm512_mul_ps(sum[r], exponential(_mm512_sub_ps(top[r], _mm512_set1_ps(highest))));
     const float log_z = highest + std::log(_mm512_reduce_add_ps(scaled));
     for (int i = 0; i < k; i++) values[size_t(r) * k + i] -= log_z;
+    for (int i = 0; i < count; i++)
+      if (wanted[r][i] >= 0) wanted_values[r][i] = product(work.quantised, r, model.logits, wanted[r][i]) - log_z;
   }
 }
 
@@ -396,7 +410,8 @@ struct Row {
   int source_length;
 };
 
-void step(const Model& model, int rows, const Row* row, int k, float* values, int32_t* tokens) {
+void step(const Model& model, int rows, const Row* row, int k, float* values, int32_t* tokens, int count,
+          const int32_t* const* wanted, float* const* wanted_values) {
   Workspace& work = workspace(model, rows);
   const int width = model.width;
   for (int r = 0; r < rows; r++)
@@ -432,7 +447,7 @@ void step(const Model& model, int rows, const Row* row, int k, float* values, in
     feed_forward(model, layer.norm_feed_forward, layer.inner, layer.output, rows, work);
   }
   normalise(model, model.decoder_norm, rows, work);
-  likeliest(model, rows, k, values, tokens, work);
+  likeliest(model, rows, k, values, tokens, count, wanted, wanted_values, work);
 }
 
 }  // namespace
@@ -483,17 +498,21 @@ void nmt_encode(const void* model, int32_t sentences, const int32_t* tokens, con
 //   tokens (sentences, beam), positions (sentences), ancestors (sentences, beam, length of `ancestors_length`),
 //   caches[s]: bfloat16 (decoder layers, capacities[s], beam, 2, E), memories[s] as nmt_encode filled it
 //   -> values and likeliest (sentences, beam, k)
+// wanted (sentences, beam, wanted_count), -1: none -> wanted_values, filled where there is one
 void nmt_step(const void* model, int32_t sentences, int32_t beam, int32_t k, const int32_t* tokens, const int32_t* positions,
               const uint8_t* ancestors, int32_t ancestors_length, bf16* const* caches, const int32_t* capacities,
-              const bf16* const* memories, const int32_t* source_lengths, float* values, int32_t* likeliest) {
+              const bf16* const* memories, const int32_t* source_lengths, float* values, int32_t* likeliest,
+              int32_t wanted_count, const int32_t* wanted, float* wanted_values) {
   Row rows[CHUNK];
   int places[CHUNK];
+  const int32_t* wanted_rows[CHUNK];
+  float* wanted_places[CHUNK];
   std::vector<float> found_values(size_t(CHUNK) * k);
   std::vector<int32_t> found_tokens(size_t(CHUNK) * k);
   int count = 0;
   auto flush = [&]() {
     if (!count) return;
-    step(*(const Model*)model, count, rows, k, found_values.data(), found_tokens.data());
+    step(*(const Model*)model, count, rows, k, found_values.data(), found_tokens.data(), wanted_count, wanted_rows, wanted_places);
     for (int r = 0; r < count; r++) {
       std::copy_n(found_values.data() + size_t(r) * k, k, values + size_t(places[r]) * k);
       std::copy_n(found_tokens.data() + size_t(r) * k, k, likeliest + size_t(places[r]) * k);
@@ -509,6 +528,8 @@ void nmt_step(const void* model, int32_t sentences, int32_t beam, int32_t k, con
         continue;
       }
       places[count] = place;
+      wanted_rows[count] = wanted + size_t(place) * wanted_count;
+      wanted_places[count] = wanted_values + size_t(place) * wanted_count;
       rows[count++] = {tokens[place], positions[s], ancestors + size_t(place) * ancestors_length, b, beam, caches[s], capacities[s], memories[s], source_lengths[s]};
       if (count == CHUNK) flush();
     }
