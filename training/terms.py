@@ -18,7 +18,7 @@ from typing import Any
 
 from model.config import SearchConfig
 from model.errors import UserError
-from model.glossary import Glossary, Term, not_placed, occurrences
+from model.glossary import Glossary, not_placed, occurrences
 from model.machine import processor
 from model.translator import Translator
 from training.evaluate import quick_bleu
