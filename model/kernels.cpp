@@ -3,7 +3,7 @@
 // One call makes one step for a block of rows, through every layer, and ends in the k likeliest next tokens: a row's
 // numbers stay in the cache, nothing is written between two operations that need not be, and the logits of the whole
 // vocabulary never exist. Each row is computed by itself: its result does not depend on its neighbours, bit by bit.
-// A plain C interface, called by model/runtime.py, which says what every argument is.
+// A plain C interface, called by model/int8.py, which says what every argument is.
 //
 // Quantisation: weight column j = scale[j] * (w - 128) with w in 1..255, activation row = scale * a with a in -127..127;
 // the product is exact in 32 bits (vpdpbusd takes one unsigned side: the 128 leaves again through the sum of the row).
@@ -11,15 +11,21 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <condition_variable>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <mutex>
+#include <thread>
 #include <vector>
 
 namespace {
 
 constexpr int PANEL = 64;   // columns of a weight panel: four registers
 constexpr int CHUNK = 64;   // rows that go through all layers together: their numbers fit the second-level cache
+constexpr int LEAST = 24;   // fewer rows a thread are not worth waking it
 constexpr int LANES = 16;   // floats in a register
 constexpr float EPSILON = 1e-5f;  // of torch.nn.LayerNorm
 
@@ -120,26 +126,39 @@ struct Quantised {
   }
 };
 
-// M rows times one panel: `put(row, column, value)` gets 16 columns at a time.
+// sum += four products of 8-bit numbers, in each lane. The intrinsic lets GCC copy all sums at every turn of the loop.
+inline void add_products(__m512i& sum, __m512i unsigned_bytes, __m512i signed_bytes) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(unsigned_bytes), "v"(signed_bytes));
+}
+
+// M rows times one panel: `put(row, column, value)` gets 16 columns at a time. The sums stay in registers only where
+// every loop over them is unrolled, which GCC must be told: without, this runs at a third of its speed.
 template <int M, class Put>
 inline void multiply(const Quantised& x, int row, const Linear& linear, int panel, Put put) {
   __m512i sum[M][4];
+#pragma GCC unroll 4
   for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
     for (int j = 0; j < 4; j++) sum[m][j] = _mm512_setzero_si512();
   const uint8_t* w = linear.weight + size_t(panel) * PANEL * linear.inputs;
   const int8_t* a = x.data.data() + size_t(row) * x.width;
   for (int i = 0; i < linear.inputs; i += 4, w += 4 * PANEL) {
     __m512i columns[4];
+#pragma GCC unroll 4
     for (int j = 0; j < 4; j++) columns[j] = _mm512_loadu_si512(w + 64 * j);
+#pragma GCC unroll 4
     for (int m = 0; m < M; m++) {
       int32_t four;
       std::memcpy(&four, a + size_t(m) * x.width + i, 4);
-      for (int j = 0; j < 4; j++) sum[m][j] = _mm512_dpbusd_epi32(sum[m][j], columns[j], _mm512_set1_epi32(four));
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; j++) add_products(sum[m][j], columns[j], _mm512_set1_epi32(four));
     }
   }
+#pragma GCC unroll 4
   for (int j = 0; j < 4; j++) {
     const int column = panel * PANEL + j * LANES;
     const __m512 scale = load(linear.scale + column), bias = load(linear.bias + column);
+#pragma GCC unroll 4
     for (int m = 0; m < M; m++) {
       const __m512i exact = _mm512_sub_epi32(sum[m][j], _mm512_set1_epi32(x.offset[row + m]));
       const __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(exact), _mm512_set1_ps(x.scale[row + m]));
@@ -150,7 +169,6 @@ inline void multiply(const Quantised& x, int row, const Linear& linear, int pane
 
 template <class Put>
 inline void multiply(const Quantised& x, int rows, const Linear& linear, int panel, Put put) {
-  // 16 sums at a time: with 20 or more, Zen 4 falls to half its speed
   int row = 0;
   for (; row + 4 <= rows; row += 4) multiply<4>(x, row, linear, panel, put);
   switch (rows - row) {
@@ -166,7 +184,7 @@ inline void apply(const Quantised& x, int rows, const Linear& linear, Put put) {
 }
 
 struct Workspace {
-  std::vector<float> x, projected, mixed, hidden, scores, logits;
+  std::vector<float> x, projected, mixed, hidden, scores, logits, log_z;
   Quantised quantised, wide;
 };
 
@@ -355,15 +373,14 @@ struct Best {  // the k largest so far, largest first
 
 // The k likeliest next tokens of each row and their log-probabilities. The log-sum-exp is kept lane by lane: the
 // maximum of a lane seldom rises after the first panels, and lanes meet only at the end.
-// `wanted`: tokens (rows of `count`, -1: none) whose log-probabilities go to `wanted_values`, likely or not.
-void likeliest(const Model& model, int rows, int k, float* values, int32_t* tokens, int count, const int32_t* const* wanted,
-               float* const* wanted_values, Workspace& work) {
+void likeliest(const Model& model, int rows, int k, float* values, int32_t* tokens, Workspace& work) {
   std::fill(values, values + size_t(rows) * k, -INFINITY);
   std::fill(tokens, tokens + size_t(rows) * k, 0);
   __m512 top[CHUNK], sum[CHUNK];
   std::fill(top, top + rows, _mm512_set1_ps(-1e30f));
   std::fill(sum, sum + rows, _mm512_setzero_ps());
   work.logits.resize(CHUNK * PANEL);
+  work.log_z.resize(rows);
   float* logits = work.logits.data();
   for (int first = 0; first < model.vocabulary; first += PANEL) {
     const int columns = std::min(PANEL, model.vocabulary - first);
@@ -385,8 +402,13 @@ void likeliest(const Model& model, int rows, int k, float* values, int32_t* toke
       sum[r] = _mm512_add_ps(sum[r], _mm512_add_ps(left, right));
       Best best{k, values + size_t(r) * k, tokens + size_t(r) * k};
       if (_mm512_cmp_ps_mask(most, _mm512_set1_ps(best.values[k - 1]), _CMP_GT_OQ))
-        for (int i = 0; i < columns; i++)
-          if (row[i] > best.values[k - 1] && !model.forbidden[first + i]) best.offer(row[i], first + i);
+        for (int j = 0; j < PANEL; j += LANES) {
+          unsigned better = _mm512_cmp_ps_mask(load(row + j), _mm512_set1_ps(best.values[k - 1]), _CMP_GT_OQ);
+          for (; better; better &= better - 1) {
+            const int i = j + __builtin_ctz(better);
+            if (!model.forbidden[first + i]) best.offer(row[i], first + i);
+          }
+        }
     }
   }
   for (int r = 0; r < rows; r++) {
@@ -394,8 +416,7 @@ void likeliest(const Model& model, int rows, int k, float* values, int32_t* toke
     const __m512 scaled = _mm512_mul_ps(sum[r], exponential(_mm512_sub_ps(top[r], _mm512_set1_ps(highest))));
     const float log_z = highest + std::log(_mm512_reduce_add_ps(scaled));
     for (int i = 0; i < k; i++) values[size_t(r) * k + i] -= log_z;
-    for (int i = 0; i < count; i++)
-      if (wanted[r][i] >= 0) wanted_values[r][i] = product(work.quantised, r, model.logits, wanted[r][i]) - log_z;
+    work.log_z[r] = log_z;
   }
 }
 
@@ -408,10 +429,11 @@ struct Row {
   int capacity;              // positions
   const bf16* memory;        // layer, source position: key and value
   int source_length;
+  const int32_t* wanted;     // tokens whose log-probabilities are wanted, likely or not; -1: none
+  float* wanted_values;
 };
 
-void step(const Model& model, int rows, const Row* row, int k, float* values, int32_t* tokens, int count,
-          const int32_t* const* wanted, float* const* wanted_values) {
+void step(const Model& model, int rows, const Row* row, int k, float* values, int32_t* tokens, int wanted_count) {
   Workspace& work = workspace(model, rows);
   const int width = model.width;
   for (int r = 0; r < rows; r++)
@@ -447,14 +469,68 @@ void step(const Model& model, int rows, const Row* row, int k, float* values, in
     feed_forward(model, layer.norm_feed_forward, layer.inner, layer.output, rows, work);
   }
   normalise(model, model.decoder_norm, rows, work);
-  likeliest(model, rows, k, values, tokens, count, wanted, wanted_values, work);
+  likeliest(model, rows, k, values, tokens, work);
+  for (int r = 0; r < rows; r++)
+    for (int i = 0; i < wanted_count; i++)
+      if (const int token = row[r].wanted[i]; token >= 0)
+        row[r].wanted_values[i] = product(work.quantised, r, model.logits, token) - work.log_z[r];
+}
+
+// Threads that wait for work. The caller works, too, and only waits for what others have begun: where they are busy
+// with another caller, or gone after a fork, it does everything itself.
+class Team {
+ public:
+  // work(0) ... work(count - 1), on at most `threads` threads.
+  void run(int count, int threads, const std::function<void(int)>& work) {
+    std::unique_lock<std::mutex> alone(caller_, std::try_to_lock);
+    if (threads <= 1 || count <= 1 || !alone) {
+      for (int i = 0; i < count; i++) work(i);
+      return;
+    }
+    {
+      std::lock_guard<std::mutex> guard(mutex_);
+      for (; started_ + 1 < threads; started_++) std::thread([this]() { serve(); }).detach();
+      work_ = &work, count_ = count, next_ = 0, helpers_ = threads - 1;
+    }
+    wake_.notify_all();
+    for (int i; (i = next_++) < count;) work(i);
+    std::unique_lock<std::mutex> guard(mutex_);
+    helpers_ = 0;  // who has not come yet need not come
+    done_.wait(guard, [this]() { return active_ == 0; });
+  }
+
+ private:
+  void serve() {
+    std::unique_lock<std::mutex> guard(mutex_);
+    for (;;) {
+      wake_.wait(guard, [this]() { return helpers_ > 0; });
+      helpers_--, active_++;
+      const std::function<void(int)>& work = *work_;
+      const int count = count_;
+      guard.unlock();
+      for (int i; (i = next_++) < count;) work(i);
+      guard.lock();
+      if (--active_ == 0) done_.notify_one();
+    }
+  }
+
+  std::mutex caller_, mutex_;
+  std::condition_variable wake_, done_;
+  const std::function<void(int)>* work_ = nullptr;
+  std::atomic<int> next_{0};
+  int count_ = 0, started_ = 0, helpers_ = 0, active_ = 0;
+};
+
+Team& team() {
+  static Team* team = new Team;  // never destroyed: its threads wait until the process ends
+  return *team;
 }
 
 }  // namespace
 
 extern "C" {
 
-// `numbers`: E, H, inner width, V, encoder layers, decoder layers. `arrays`: what runtime.py lists, in its order.
+// `numbers`: E, H, inner width, V, encoder layers, decoder layers. `arrays`: what int8.py lists, in its order.
 void* nmt_model(const int32_t* numbers, const void* const* arrays) {
   auto next = [&arrays]() { return *arrays++; };
   auto* model = new Model{numbers[0], numbers[1], numbers[2], numbers[3]};
@@ -484,41 +560,40 @@ void* nmt_model(const int32_t* numbers, const void* const* arrays) {
 void nmt_free(void* model) { delete (Model*)model; }
 
 // memories[s]: bfloat16 (decoder layers, lengths[s], 2, E), to be filled.
-void nmt_encode(const void* model, int32_t sentences, const int32_t* tokens, const int32_t* lengths, bf16* const* memories) {
+void nmt_encode(const void* model, int32_t threads, int32_t sentences, const int32_t* tokens, const int32_t* lengths,
+                bf16* const* memories) {
+  struct Part {
+    int first, end;
+    const int32_t* tokens;
+  };
+  int total = 0;
+  for (int s = 0; s < sentences; s++) total += lengths[s];
+  const int most = std::min(CHUNK, std::max(LEAST, (total + threads - 1) / threads));
+  std::vector<Part> parts;
   for (int s = 0; s < sentences;) {
     int rows = 0, end = s;
-    while (end < sentences && (rows == 0 || rows + lengths[end] <= CHUNK)) rows += lengths[end++];
-    encode(*(const Model*)model, end - s, tokens, lengths + s, memories + s);
+    while (end < sentences && (rows == 0 || rows + lengths[end] <= most)) rows += lengths[end++];
+    parts.push_back({s, end, tokens});
     tokens += rows;
     s = end;
   }
+  team().run(parts.size(), threads, [&](int i) {
+    const Part& part = parts[i];
+    encode(*(const Model*)model, part.end - part.first, part.tokens, lengths + part.first, memories + part.first);
+  });
 }
 
 // One step of `sentences` * `beam` rows. A token below 0 marks a row without a hypothesis; its values are -inf.
 //   tokens (sentences, beam), positions (sentences), ancestors (sentences, beam, length of `ancestors_length`),
 //   caches[s]: bfloat16 (decoder layers, capacities[s], beam, 2, E), memories[s] as nmt_encode filled it
 //   -> values and likeliest (sentences, beam, k)
-// wanted (sentences, beam, wanted_count), -1: none -> wanted_values, filled where there is one
-void nmt_step(const void* model, int32_t sentences, int32_t beam, int32_t k, const int32_t* tokens, const int32_t* positions,
-              const uint8_t* ancestors, int32_t ancestors_length, bf16* const* caches, const int32_t* capacities,
-              const bf16* const* memories, const int32_t* source_lengths, float* values, int32_t* likeliest,
-              int32_t wanted_count, const int32_t* wanted, float* wanted_values) {
-  Row rows[CHUNK];
-  int places[CHUNK];
-  const int32_t* wanted_rows[CHUNK];
-  float* wanted_places[CHUNK];
-  std::vector<float> found_values(size_t(CHUNK) * k);
-  std::vector<int32_t> found_tokens(size_t(CHUNK) * k);
-  int count = 0;
-  auto flush = [&]() {
-    if (!count) return;
-    step(*(const Model*)model, count, rows, k, found_values.data(), found_tokens.data(), wanted_count, wanted_rows, wanted_places);
-    for (int r = 0; r < count; r++) {
-      std::copy_n(found_values.data() + size_t(r) * k, k, values + size_t(places[r]) * k);
-      std::copy_n(found_tokens.data() + size_t(r) * k, k, likeliest + size_t(places[r]) * k);
-    }
-    count = 0;
-  };
+//   wanted (sentences, beam, wanted_count) -> wanted_values, those that are there
+void nmt_step(const void* model, int32_t threads, int32_t sentences, int32_t beam, int32_t k, const int32_t* tokens,
+              const int32_t* positions, const uint8_t* ancestors, int32_t ancestors_length, bf16* const* caches,
+              const int32_t* capacities, const bf16* const* memories, const int32_t* source_lengths, float* values,
+              int32_t* likeliest, int32_t wanted_count, const int32_t* wanted, float* wanted_values) {
+  std::vector<Row> rows;
+  std::vector<int> places;
   for (int s = 0; s < sentences; s++)
     for (int b = 0; b < beam; b++) {
       const int place = s * beam + b;
@@ -527,12 +602,25 @@ void nmt_step(const void* model, int32_t sentences, int32_t beam, int32_t k, con
         std::fill_n(likeliest + size_t(place) * k, k, 0);
         continue;
       }
-      places[count] = place;
-      wanted_rows[count] = wanted + size_t(place) * wanted_count;
-      wanted_places[count] = wanted_values + size_t(place) * wanted_count;
-      rows[count++] = {tokens[place], positions[s], ancestors + size_t(place) * ancestors_length, b, beam, caches[s], capacities[s], memories[s], source_lengths[s]};
-      if (count == CHUNK) flush();
+      places.push_back(place);
+      rows.push_back({tokens[place], positions[s], ancestors + size_t(place) * ancestors_length, b, beam, caches[s],
+                      capacities[s], memories[s], source_lengths[s], wanted + size_t(place) * wanted_count,
+                      wanted_values + size_t(place) * wanted_count});
     }
-  flush();
+  const int count = rows.size();
+  int parts = std::max((count + CHUNK - 1) / CHUNK, std::min(threads, count / LEAST));
+  if (parts > 1) parts = (parts + threads - 1) / threads * threads;  // as many for each thread
+  const int size = parts ? (count + parts - 1) / parts : 0;
+  team().run(parts, threads, [&](int part) {
+    const int first = part * size, some = std::min(size, count - first);
+    if (some <= 0) return;
+    std::vector<float> found_values(size_t(some) * k);
+    std::vector<int32_t> found_tokens(size_t(some) * k);
+    step(*(const Model*)model, some, rows.data() + first, k, found_values.data(), found_tokens.data(), wanted_count);
+    for (int r = 0; r < some; r++) {
+      std::copy_n(found_values.data() + size_t(r) * k, k, values + size_t(places[first + r]) * k);
+      std::copy_n(found_tokens.data() + size_t(r) * k, k, likeliest + size_t(places[first + r]) * k);
+    }
+  });
 }
 }

@@ -9,11 +9,9 @@ from __future__ import annotations
 import functools
 import gc
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -286,6 +284,11 @@ class Translator:
                 continue
             nbest, sentence, terms = next(remaining)
             doubts = [self._doubts(sentence, result.ids) for result in nbest]
+            lost_term = not_placed(terms, self.vocabulary.decode(nbest[0].ids)) if terms else []
+            if not lost_term and not all(doubts):  # one is clean
+                segments.append(part)
+                kept.append(nbest)
+                continue
             lost = {doubt.detail for doubt in doubts[0] if doubt.code == "ITEM_CHANGED"}
             around = guards.around_items(part.text)
             if all(doubts) and any(is_item and text in lost for text, is_item in around):
@@ -298,8 +301,7 @@ class Translator:
                 rebuilt = True
             else:
                 segments.append(part)
-                lost_term = not_placed(terms, self.vocabulary.decode(nbest[0].ids))
-                kept.append(None if lost_term or (can_widen and all(doubts)) else nbest)
+                kept.append(None if can_widen or lost_term else nbest)
         if rebuilt:
             how = document.source, document.target, document.formality, document.glossary
             document = self._document(segments, *how)
@@ -340,40 +342,22 @@ class Translator:
     def _run(
         self, sources: list[Source], config: SearchConfig, progress: Callable[[int], object] | None
     ) -> list[list[SearchResult]]:
-        """Feed pools from a queue sorted by length, longest first, so that neighbours are padded little. PyTorch
-        spreads one pool over the cores by itself; the 8-bit kernels have one pool a core.
-        """
+        """Feed a pool from a queue sorted by length, longest first, so that neighbours are padded little."""
         queue = deque(sorted(range(len(sources)), key=lambda i: -len(sources[i][0])))
         results: list[list[SearchResult]] = [[] for _ in sources]
-        lock = threading.Lock()
-        threads = max(1, min(torch.get_num_threads(), len(sources) // 4)) if self._int8 else 1
-
-        def work() -> None:
-            pool = self.pool(config)
-            capacity = max(1, POOL_ROWS // pool.beam)
-            waiting: dict[int, int] = {}  # ticket -> index
-            while True:
-                if len(pool) <= capacity * 3 // 4:  # join in groups: encoding one by one is slow
-                    with lock:
-                        count = min(capacity - len(pool), -(-len(queue) // threads))
-                        joining = [queue.popleft() for _ in range(count)]
-                    tickets = pool.add([sources[i][0] for i in joining], [sources[i][1] for i in joining])
-                    waiting.update(zip(tickets, joining, strict=True))
-                if not len(pool):
-                    return
-                finished = pool.step()
-                for ticket, found in finished:
-                    results[waiting.pop(ticket)] = found
-                if progress and finished:
-                    with lock:
-                        progress(len(finished))
-
-        if threads == 1:
-            work()
-        else:
-            with ThreadPoolExecutor(threads) as executor:
-                for future in [executor.submit(work) for _ in range(threads)]:
-                    future.result()
+        pool = self.pool(config)
+        capacity = max(1, POOL_ROWS // pool.beam)
+        waiting: dict[int, int] = {}  # ticket -> index
+        while queue or len(pool):
+            if queue and len(pool) <= capacity * 3 // 4:  # join in groups: encoding one by one is slow
+                joining = [queue.popleft() for _ in range(min(capacity - len(pool), len(queue)))]
+                tickets = pool.add([sources[i][0] for i in joining], [sources[i][1] for i in joining])
+                waiting.update(zip(tickets, joining, strict=True))
+            finished = pool.step()
+            for ticket, found in finished:
+                results[waiting.pop(ticket)] = found
+            if progress and finished:
+                progress(len(finished))
         return results
 
     def assemble(

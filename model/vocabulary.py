@@ -108,9 +108,14 @@ class Vocabulary:
         return self._processor.is_control(id)
 
     @functools.cached_property
+    def _silent(self) -> frozenset[int]:
+        """Ids that stand for no text."""
+        return frozenset(i for i in range(len(self)) if i == UNK or self.is_control(i))
+
+    @functools.cached_property
     def unwritable(self) -> list[int]:
         """Ids that a translation never holds: every special token but EOS, which ends it."""
-        return [i for i in range(len(self)) if i == UNK or (self.is_control(i) and i != EOS)]
+        return sorted(self._silent - {EOS})
 
     @functools.cached_property
     def edges(self) -> Edges:
@@ -151,7 +156,8 @@ class Vocabulary:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of the pieces; special tokens are left out, bytes that are no UTF-8 become U+FFFD."""
-        return self._processor.decode([id for id in ids if id != UNK and not self.is_control(id)])
+        silent = self._silent
+        return self._processor.decode([id for id in ids if id not in silent])
 
     def source_ids(
         self, text: str, target_language: str, formality: str = "default", bpe_dropout: float = 0.0
