@@ -72,6 +72,11 @@ class Constraints:
         pairs = zip(parents.tolist(), tokens.tolist(), strict=True)
         self.rows = [self.advance(self.rows[parent], token) for parent, token in pairs]
 
+    def complete(self, rows: Array) -> Array:
+        """Those of some rows that hold all phrases; if there is none, all."""
+        met = np.array([self.is_met(self.rows[row]) for row in rows], dtype=bool)
+        return rows[met] if met.any() else rows
+
     def advance(self, row: Progress, token: int) -> Progress:
         """Where a hypothesis stands after one more token."""
         met, written, inside = row.met, (*row.prefix, token), bool(self._edges.ends_inside[token])

@@ -138,7 +138,10 @@ class SearchPool:
             constraints.follow(parents[i], tokens[i])
         self.decoder.choose(parents)
         for i in (self.position >= self.limits).nonzero()[0]:
-            for row in alive[i].nonzero()[0]:
+            rows = alive[i].nonzero()[0]
+            if constraints := self.constraints.get(self.tickets[i]):
+                rows = constraints.complete(rows)
+            for row in rows:
                 self._finish(int(i), int(row), float(self.totals[i, row]))
             self.totals[i] = -np.inf
         over = self._over()

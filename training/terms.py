@@ -1,10 +1,10 @@
 """`nmt bench glossary`: are the terms of a glossary placed, and what does that cost?
 
 Three tests are made of a test set by the model alone. "chosen": the term is a word of a reference that the translation
-without glossary lacks. "names" and "nouns": an invented word that no model has seen takes the place of one that
-reference and translation have; it is scored against translation and references with the word put in by hand (of a
-noun, its articles stay as they were, which costs BLEU where the model takes another gender). Which word translates
-which is what the model says of the single words, in either direction.
+without glossary lacks. "names" and "nouns": two invented words that no model has seen, one in place of a word of the
+source, one in place of its translation in the references; the first is to become the second. There, the translation
+without glossary is scored with the first replaced by the second. Which word translates which is what the model says of
+the single words, in either direction.
 """
 
 from __future__ import annotations
@@ -36,8 +36,14 @@ class Case:
 
     source: str
     terms: tuple[tuple[str, str], ...]
-    baseline: str
     references: tuple[str, ...]
+    invented: bool
+
+    def baseline(self, translation: str) -> str:
+        """What a translation without glossary is worth at best."""
+        for own, word in self.terms if self.invented else ():
+            translation = re.sub(rf"\b{own}\b", word, translation)
+        return translation
 
 
 def bench_glossary(translator: Translator, test: TestSet, sentences: int) -> dict[str, Any]:
@@ -69,7 +75,7 @@ def bench_glossary(translator: Translator, test: TestSet, sentences: int) -> dic
 def measure(translator: Translator, name: str, cases: Sequence[Case], source: str, target: str) -> dict[str, Any]:
     begin = time.perf_counter()
     plain = [translator.prepare(case.source, source, target) for case in cases]
-    translator.translate_documents(plain)
+    without = translator.translate_documents(plain)
     middle = time.perf_counter()
     documents = [translator.prepare(case.source, source, target, glossary=Glossary.of(case.terms)) for case in cases]
     found = translator.translate_documents(documents)
@@ -81,6 +87,7 @@ def measure(translator: Translator, name: str, cases: Sequence[Case], source: st
     placed = [not not_placed([term], text) for term, text in terms]
     once = [occurrences([term.target], text)[term.target] == 1 for term, text in terms]
     references = [case.references for case in cases]
+    baseline = [case.baseline(translation.text) for case, translation in zip(cases, without, strict=True)]
     return {
         "test": name,
         "sentences": len(cases),
@@ -88,9 +95,9 @@ def measure(translator: Translator, name: str, cases: Sequence[Case], source: st
         "placed": sum(placed) / len(terms),
         "once": sum(once) / len(terms),
         "warned": sum(one.code == "GLOSSARY_TERM_NOT_PLACED" for each in found for one in each.warnings),
-        "bleu_without": quick_bleu([case.baseline for case in cases], references),
+        "bleu_without": quick_bleu(baseline, references),
         "bleu_with": quick_bleu(texts, references),
-        "words_ratio": sum(len(text.split()) for text in texts) / sum(len(case.baseline.split()) for case in cases),
+        "words_ratio": sum(len(text.split()) for text in texts) / sum(len(text.split()) for text in baseline),
         "sentences_per_second_without": len(cases) / (middle - begin),
         "sentences_per_second_with": len(cases) / (end - middle),
         "hypotheses": texts,
@@ -127,7 +134,7 @@ def chosen(test: TestSet, free: Sequence[str], pairs: set[tuple[str, str]], orde
             if found and not occurrences([word], free[i])[word] and len(terms) < TERMS:
                 terms[found[0]] = word
         if terms:
-            yield Case(test.sources[i], tuple(terms.items()), free[i], test.references[i])
+            yield Case(test.sources[i], tuple(terms.items()), test.references[i], False)
 
 
 def is_name(own: str, word: str, translation: str) -> bool:
@@ -148,16 +155,18 @@ def invented(
 ) -> Iterator[Case]:
     rng = random.Random(0)
     for i in order:
-        baseline, references = free[i], list(test.references[i])
+        text, references = test.sources[i], list(test.references[i])
         terms: dict[str, str] = {}
-        for own in terms_of(test.sources[i]):
-            shared = [word for word in terms_of(baseline) if (own, word) in pairs and fits(own, word, free[i])]
-            kept = [text for text in references if shared and shared[0] in terms_of(text)]
+        for own in terms_of(text):
+            words = [word for word in terms_of(free[i]) if (own, word) in pairs and fits(own, word, free[i])]
+            kept = [reference for reference in references if words and words[0] in terms_of(reference)]
             if kept and len(terms) < TERMS:
-                terms[own] = name = invent(rng)
-                baseline, *references = (re.sub(rf"\b{shared[0]}\b", name, text) for text in (baseline, *kept))
+                name, translation = invent(rng), invent(rng)
+                terms[name] = translation
+                text = re.sub(rf"\b{own}\b", name, text)
+                references = [re.sub(rf"\b{words[0]}\b", translation, reference) for reference in kept]
         if terms:
-            yield Case(test.sources[i], tuple(terms.items()), baseline, tuple(references))
+            yield Case(text, tuple(terms.items()), tuple(references), True)
 
 
 def invent(rng: random.Random) -> str:
