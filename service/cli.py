@@ -17,6 +17,8 @@ import click
 from model.errors import UserError
 from service.errors import ServiceError
 
+TATOEBA = "../shared/data/eval/tatoeba.test.en-de.tsv"
+
 
 class Commands(click.Group):
     """Turns the errors that a user can cause into one line and an exit code."""
@@ -225,10 +227,10 @@ def train(recipe: Path, out: Path, resume: bool, overrides: tuple[str, ...]) -> 
 
 @bench.command("decode", short_help="Decoding, against other engines with the same weights.")
 @click.option("--checkpoint", metavar="DIR", help="The model to use instead of the shipped one.")
-@click.option("--test", required=True, metavar="FILE", help="TSV: source, references.")
+@click.option("--test", default=TATOEBA, show_default=True, metavar="FILE", help="TSV: source, references.")
 @click.option("--from", "source", default="en", show_default=True, metavar="LANG")
 @click.option("--to", "target", default="de", show_default=True, metavar="LANG")
-@click.option("--against", default="", metavar="ENGINES", help="ctranslate2")
+@click.option("--against", default="", metavar="ENGINES", help="Of ctranslate2, transformers.")
 @click.option("--quick", is_flag=True, help="Ends within a minute.")
 @click.option("--chart", type=click.Path(path_type=Path), metavar="FILE.png")
 @click.option("--json", "as_json", is_flag=True, help="One object on standard output.")
