@@ -71,7 +71,7 @@ requests = st.builds(
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(requests)
 def test_a_request_is_answered_or_refused_for_a_reason(server: Running, request: Any) -> None:
     usual = pb.TranslateRequest(contents=["the cat"], source_language_code="en", target_language_code="de")

@@ -94,7 +94,10 @@ def test_many_callers_get_their_own_answers(server: Process) -> None:
 def test_a_glossary_of_the_caller(server: Process, tmp_path: Path) -> None:
     """Through the client and the command line; what comes out is the term, whatever the model makes of the rest."""
     (tmp_path / "terms.tsv").write_text("station\tZORKWILL\nnot in the text\tX\n")
-    texts, glossary = ["Where is the Station?", "Good morning."], Glossary.load(tmp_path / "terms.tsv", ignore_case=True)
+    texts, glossary = (
+        ["Where is the Station?", "Good morning."],
+        Glossary.load(tmp_path / "terms.tsv", ignore_case=True),
+    )
     with Client(server.address) as client:
         term, none = client.translate(texts, "en", "de", glossary=glossary)
         assert none.translated_text == client.translate(texts[1:], "en", "de")[0].translated_text
