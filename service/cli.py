@@ -140,6 +140,7 @@ def translate(
 @main.command(short_help="Serve models over gRPC.")
 @click.option("--checkpoint", metavar="DIR[,DIR]...", help="Checkpoints or folders of them.  [default: shipped]")
 @click.option("--listen", metavar="HOST:PORT", help="Port 0 takes a free one.  [default: localhost:50051]")
+@click.option("--web", metavar="HOST:PORT", help="Web page and HTTP API, or off.  [default: localhost:8080]")
 @click.option("--workers", type=int, metavar="N", help="Processes that share the port.  [default: 1]")
 @click.option(
     "--glossary", "glossaries", multiple=True, metavar="[NAME=]FILE.tsv", help="To keep by name; or a folder of them."
@@ -148,11 +149,13 @@ def translate(
 def serve(
     checkpoint: str | None,
     listen: str | None,
+    web: str | None,
     workers: int | None,
     glossaries: tuple[str, ...],
     settings: tuple[str, ...],
 ) -> None:
-    """Serve translation.v1.TranslationService until SIGTERM or Ctrl-C, then finish the calls in flight.
+    """Serve translation.v1.TranslationService until SIGTERM or Ctrl-C, then finish the calls in flight; beside it, as a
+    process of its own, the web page.
 
     Health reports SERVING once the models are loaded and warm. SIGHUP looks for new, changed and removed checkpoints
     and glossaries.
@@ -165,14 +168,14 @@ def serve(
     from service.server import serve as run
     from service.supervisor import supervise, this_worker
 
-    options = {"listen": listen, "workers": workers, "glossaries": ",".join(glossaries) or None}
+    options = {"listen": listen, "web": web, "workers": workers, "glossaries": ",".join(glossaries) or None}
     given = [f"{name}={value}" for name, value in options.items() if value is not None]
     config = ServiceConfig.from_settings([*settings, *given])
     set_up_logging(config.log_format)
     worker = this_worker()
     if worker:
         config = config.for_worker(*worker)
-    elif config.workers > 1:
+    elif config.workers > 1 or config.web_listen:
         sys.exit(supervise(config))
     paths = [Path(path) for path in checkpoint.split(",")] if checkpoint else [None]
 
@@ -184,6 +187,36 @@ def serve(
     answered = asyncio.run(run(paths, load, config, worker=worker is not None))
     logging.shutdown()
     os._exit(0 if answered else 1)  # the model's thread may still be at work, and there is no waiting for it
+
+
+@main.command(short_help="Serve the web page and an HTTP API.")
+@click.option("--server", metavar="HOST:PORT", help="Of 'nmt serve'.  [default: localhost:50051]")
+@click.option("--listen", metavar="HOST:PORT", help="Port 0 takes a free one.  [default: localhost:8080]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of service.gateway.config.")
+def gateway(server: str | None, listen: str | None, settings: tuple[str, ...]) -> None:
+    """Serve the web page and LibreTranslate's HTTP API in front of a running 'nmt serve', on this machine or another,
+    until SIGTERM or Ctrl-C. /docs describes the API.
+    """
+    from service.gateway.config import GatewayConfig
+    from service.gateway.run import serve as run
+    from service.observe import set_up_logging
+
+    options = {"server": server, "listen": listen}
+    given = [f"{name}={value}" for name, value in options.items() if value is not None]
+    config = GatewayConfig.from_settings([*settings, *given])
+    set_up_logging(config.log_format)
+    run(config)
+
+
+@main.command(short_help="Ask a server whether it serves.")
+@click.option("--server", default="localhost:50051", show_default=True, metavar="HOST:PORT", help="Of 'nmt serve'.")
+@click.option("--gateway", metavar="HOST:PORT", help="Instead: of the web page, which asks its server.")
+def health(server: str, gateway: str | None) -> None:
+    """For the health checks of containers: the exit code is 0 if it serves, else 1. Not for servers with TLS."""
+    from service.health import check_gateway, check_server
+
+    check_gateway(gateway) if gateway else check_server(server)
+    click.echo("serving")
 
 
 @main.group(short_help="Measure speed.")
@@ -219,15 +252,55 @@ def bench_serve(
 
 @main.command(short_help="Train a model.")
 @click.argument("recipe", type=click.Path(path_type=Path), metavar="RECIPE.toml")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder of the run.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Go on where the run in DIR stands.")
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one value.")
-def train(recipe: Path, out: Path, resume: bool, overrides: tuple[str, ...]) -> None:
+@click.option("--dry-run", is_flag=True, help="Only say what it takes: steps, tokens, memory, hours on GPUs.")
+@click.option("--processes", type=click.IntRange(1), default=1, metavar="N", help="With --dry-run: GPUs.  [default: 1]")
+def train(
+    recipe: Path, out: Path | None, resume: bool, overrides: tuple[str, ...], dry_run: bool, processes: int
+) -> None:
     """Train as RECIPE.toml says and print the folder of the best checkpoint."""
     from training.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides)
+    if dry_run:
+        from training.dry_run import plan
+
+        click.echo(plan(loaded, processes))
+        return
+    if out is None:
+        raise UserError("a run needs a folder: add --out DIR, or --dry-run")
     from training.trainer import train as run
 
-    click.echo(run(load_recipe(recipe, overrides), out, resume))
+    click.echo(run(loaded, out, resume))
+
+
+@bench.command("train", short_help="The training step, against a plain PyTorch loop.")
+@click.argument("recipe", type=click.Path(path_type=Path), required=False, metavar="[RECIPE.toml]")
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one value.")
+@click.option("--corpora", type=click.Path(path_type=Path), metavar="DIR", help="Keeps the cleaned corpora.")
+@click.option("--quick", is_flag=True, help="Ends within a minute, once the corpora are clean.")
+@click.option("--json", "as_json", is_flag=True, help="One object on standard output.")
+def bench_train(
+    recipe: Path | None, overrides: tuple[str, ...], corpora: Path | None, quick: bool, as_json: bool
+) -> None:
+    """Train the model of a recipe (the shipped model's, if none is named) on its corpora, from text to updated
+    weights, and a model of the same size in PyTorch's own layers with the loop that one writes first. The two take
+    turns; the weights are thrown away."""
+    import json
+
+    import training
+    from training.bench_train import bench_train as run
+    from training.recipe import load_recipe
+
+    path = recipe or Path(training.__path__[0]) / "recipes" / "ship.toml"
+    result = run(load_recipe(path, overrides), corpora, quick, lambda line: click.echo(line, err=True))
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        speeds = [f"{row['engine']} {row['tokens_per_second']:,.0f}" for row in result["engines"]]
+        click.echo(f"target tokens/s: {', '.join(speeds)}; ratio {result['ratio']:.2f}")
 
 
 @bench.command("decode", short_help="Decoding, against other engines with the same weights.")
@@ -293,7 +366,10 @@ def bench_glossary(checkpoint: str | None, test: str, source: str, target: str, 
 @click.option("--test", required=True, metavar="FILE|NAME", help="TSV: source, references; or sacreBLEU's wmt14/full.")
 @click.option("--from", "source", required=True, metavar="LANG")
 @click.option("--to", "target", required=True, metavar="LANG")
-@click.option("--metrics", default="bleu,chrf,ter", show_default=True)
+@click.option("--metrics", default="bleu,chrf,ter", show_default=True, help="Also bleu-moses, for Multi30k papers.")
+@click.option("--turned", is_flag=True, help="The test set's second column is the source.")
+@click.option("--formality", is_flag=True, help="Score the form of address; FILE: source, formal, informal, [F] marks.")
+@click.option("--lexicon", metavar="FILE", help="Also list loops, missing clauses, words of FILE left untranslated.")
 @click.option("--beam", "beam_size", type=int, metavar="N", help="Beam size; 1 is greedy.  [default: 5]")
 @click.option("--length-penalty", type=float, metavar="X", help="Above 1 favours longer output.  [default: 1]")
 @click.option("--limit", type=int, metavar="N", help="Only the first N sentences.")
@@ -312,6 +388,9 @@ def evaluate(
     source: str,
     target: str,
     metrics: str,
+    turned: bool,
+    formality: bool,
+    lexicon: str | None,
     limit: int | None,
     dtype: str,
     output: str,
@@ -330,7 +409,7 @@ def evaluate(
     from training.testset import load_test_set
 
     config = search_config({name: value for name, value in search.items() if value is not None})
-    test_set = load_test_set(test, source, target)
+    test_set = load_test_set(test, target, source).turned() if turned else load_test_set(test, source, target)
     if limit is not None:
         test_set = test_set.first(limit)
     # None: the shipped checkpoint
@@ -339,9 +418,28 @@ def evaluate(
         translator.check(source, target)  # before the first one spends minutes
     # No total: repeated sentences are translated once, long ones in parts
     with tqdm(unit=" sentences", disable=None) as bar:
+        if formality:
+            from training.formality import as_dict, evaluate_formality
+
+            for translator in translators:
+                scores = evaluate_formality(translator, test_set, config, bar.update)
+                found = as_dict(translator, test_set, scores)
+                click.echo(json.dumps(found) if as_json else "\n".join([translator.name, *map(str, scores)]))
+            return
         names = [name.strip() for name in metrics.split(",")]
         result = run(translators, test_set, config, names, output, bar.update)
-    click.echo(json.dumps(result.as_dict(), ensure_ascii=False) if as_json else result.table())
+    report, lines = result.as_dict(), [result.table()]
+    if lexicon:
+        from training.faults import Lexicon, list_faults
+
+        known = Lexicon.load(lexicon, source, target)
+        for system, entry in zip(result.systems, report["systems"], strict=True):
+            entry["faults"] = list_faults(test_set.sources, system.hypotheses, test_set.references, known)
+            lines += [f"{system.name}: {len(entry['faults'])} of {len(test_set.sources)} sentences have a fault"]
+            lines += [
+                f"{one['line']}: {one['fault']}: {one['source']} | {one['hypothesis']}" for one in entry["faults"]
+            ]
+    click.echo(json.dumps(report, ensure_ascii=False) if as_json else "\n".join(lines))
 
 
 @main.command(short_help="Convert a checkpoint.")

@@ -84,12 +84,12 @@ class Connection:
             raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
         return grpc.ssl_channel_credentials(*files)
 
-    def channels(self, library: Any) -> list[Any]:
-        """To each server; ``library``: grpc or grpc.aio."""
-        secure = self.credentials()
+    def channels(self, library: Any = grpc, more: Sequence[tuple[str, Any]] = ()) -> list[Any]:
+        """A channel to each server; ``library``: grpc or grpc.aio, ``more``: options beside our own."""
+        secure, options = self.credentials(), [*OPTIONS, *more]
         if secure:
-            return [library.secure_channel(address, secure, OPTIONS) for address in self.addresses()]
-        return [library.insecure_channel(address, OPTIONS) for address in self.addresses()]
+            return [library.secure_channel(address, secure, options) for address in self.addresses()]
+        return [library.insecure_channel(address, options) for address in self.addresses()]
 
 
 class Attempts:
@@ -118,7 +118,7 @@ class Client:
 
     def __init__(self, servers: str, timeout: float = 300.0, **how: Any) -> None:
         self._connection = Connection(servers, timeout, **how)
-        self._channels = self._connection.channels(grpc)
+        self._channels = self._connection.channels()
         self._stubs = itertools.cycle([pb_grpc.TranslationServiceStub(channel) for channel in self._channels])
         self._threads = ThreadPoolExecutor(REQUESTS_IN_FLIGHT)
 

@@ -23,6 +23,7 @@ from service.access import TokenInterceptor, read_tokens, server_credentials
 from service.config import ServiceConfig, host_and_port
 from service.errors import ServiceError
 from service.glossaries import Glossaries
+from service.google import GoogleHandler, GoogleServicer
 from service.metrics import Metrics
 from service.models import Models
 from service.observe import CallInterceptor, tracing_interceptor
@@ -94,11 +95,13 @@ class Server:
                 ("grpc.so_reuseport", int(self._shared_port)),
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.http2.bdp_probe", 0),  # 64 KiB unread a stream, not megabytes: texts need no more
+                *max_age(config.max_connection_seconds),
                 *KEEPALIVE,
             ],
             compression=COMPRESSION[config.compression],
         )
         pb_grpc.add_TranslationServiceServicer_to_server(self._servicer, server)
+        server.add_generic_rpc_handlers((GoogleHandler(GoogleServicer(self._servicer)),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         for service in ("", SERVICE):
@@ -148,6 +151,10 @@ class Server:
     async def _model_changed(self, name: str, loaded: bool) -> None:
         self.metrics.model_loaded.labels(name).set(int(loaded))
         await self._health.set(f"{SERVICE}/{name}", SERVING if loaded else NOT_SERVING)
+
+
+def max_age(seconds: float) -> list[tuple[str, int]]:
+    return [("grpc.max_connection_age_ms", int(1000 * seconds))] if seconds else []
 
 
 async def serve(

@@ -8,14 +8,16 @@ from typing import Any
 
 import grpc
 import pytest
+from click.testing import CliRunner
 from fake_translator import FakeTranslator
 from google.rpc import code_pb2, error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
-from serving import NOT_SERVING, SERVING, Running, health_of, running
+from serving import NOT_SERVING, SERVING, Running, health_of, running, running_gateway
 
 from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
+from service.cli import main
 from service.config import ServiceConfig
 from service.errors import ServiceError
 from service.server import Server
@@ -386,3 +388,36 @@ def test_formality_and_warnings_arrive(stub: pb_grpc.TranslationServiceStub) -> 
     (doubtful,) = stub.Translate(request("doubt")).translations
     assert doubtful.translated_text == "DOUBT'"  # the second of the wider search
     assert list(doubtful.warnings) == [pb.TranslationWarning(code=pb.TranslationWarning.REPETITION, detail="doubt")]
+
+
+def test_a_connection_has_an_end_so_that_clients_see_new_replicas() -> None:
+    with (
+        running(FakeTranslator, max_connection_seconds=0.2) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        states: list[grpc.ChannelConnectivity] = []
+        channel.subscribe(states.append)
+        stub = pb_grpc.TranslationServiceStub(channel)
+        stub.ListModels(pb.ListModelsRequest(), timeout=30)
+        wait_until(lambda: grpc.ChannelConnectivity.READY in states and states[-1] == grpc.ChannelConnectivity.IDLE)
+        assert stub.ListModels(pb.ListModelsRequest(), timeout=30).models  # a new one is made by itself
+
+
+def test_nmt_health() -> None:
+    """What the health checks of containers run."""
+
+    def health(*args: str) -> tuple[int, str]:
+        result = CliRunner().invoke(main, ["health", *args])
+        return result.exit_code, result.output
+
+    loaded = threading.Event()
+    with running(lambda: loaded.wait(30) and FakeTranslator(), wait=False) as server:
+        assert health("--server", server.address) == (1, f"nmt: {server.address} answers NOT_SERVING\n")
+        with running_gateway(server.address) as url:
+            address = url.removeprefix("http://")
+            assert health("--gateway", address) == (1, f"nmt: {address} answers 503\n")
+            loaded.set()
+            server.loading.result(timeout=30)
+            assert health("--server", server.address) == health("--gateway", address) == (0, "serving\n")
+    assert health("--server", server.address) == (1, f"nmt: no answer from {server.address}: UNAVAILABLE\n")
+    assert health("--gateway", address) == (1, f"nmt: no answer from {address}: [Errno 111] Connection refused\n")

@@ -50,7 +50,7 @@ def test_of_many_translations_the_best_are_kept() -> None:
 
 def test_the_command(tmp_path: Path) -> None:
     lexicon, corpus = tmp_path / "lexicon.tsv.gz", tmp_path / "corpus.tsv"
-    lexicon.write_bytes(gzip.compress("frog\tFrosch\nfrog\tSchloss\n".encode()))
+    lexicon.write_bytes(gzip.compress(b"frog\tFrosch\nfrog\tSchloss\n"))
     corpus.write_text("".join(f"{a}\t{b}\n" for a, b in CORPUS))
     command = [
         sys.executable,
