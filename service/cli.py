@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from model.errors import UserError
+from service import study
 from service.errors import ServiceError
 
 TATOEBA = "../shared/data/eval/tatoeba.test.en-de.tsv"
@@ -56,6 +57,7 @@ def main() -> None:
 @click.option("--resume", is_flag=True, help="Go on with a job that was stopped or killed.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--scores", is_flag=True, help="A score after each translation (jsonl always has them).")
+@click.option("--alignments", is_flag=True, help="After each translation: which word became which (0-0 1-2).")
 @click.option("--formality", metavar="F", default="default", help="Form of address: formal or informal.")
 @click.option("--glossary", metavar="FILE.tsv", help="Terms: source term, tab, what it is to become; a line each.")
 @click.option("--ignore-case", is_flag=True, help="With --glossary: find the terms in any case.")
@@ -79,6 +81,7 @@ def translate(
     resume: bool,
     engine: str,
     scores: bool,
+    alignments: bool,
     formality: str,
     glossary: str | None,
     ignore_case: bool,
@@ -110,11 +113,13 @@ def translate(
         raise UserError("--server translates with the server's model: leave out --checkpoint")
     config = search_config({name: value for name, value in search.items() if value is not None})
     named = tuple(name.strip() for name in columns.split(",")) if columns else ()
-    parts = plan(files or (STDIN,), output, input_format, Options(source, named, format_, scores, config.nbest))
     if ignore_case and not glossary:
         raise UserError("--ignore-case goes with --glossary")
     terms = Glossary.load(glossary, ignore_case) if glossary else None
-    job = Job(tuple(parts), output, How(source, target, config, formality, terms), resume)
+    options = Options(source, named, format_, scores, alignments, config.nbest)
+    parts = plan(files or (STDIN,), output, input_format, options)
+    how = How(source, target, config, formality, terms, alignments)
+    job = Job(tuple(parts), output, how, resume)
     if engine == "ray":
         import functools
 
@@ -285,16 +290,16 @@ def train(
 def bench_train(
     recipe: Path | None, overrides: tuple[str, ...], corpora: Path | None, quick: bool, as_json: bool
 ) -> None:
-    """Train the model of a recipe (the shipped model's, if none is named) on its corpora, from text to updated
-    weights, and a model of the same size in PyTorch's own layers with the loop that one writes first. The two take
-    turns; the weights are thrown away."""
+    """Train the model of a recipe (training/recipes/bench.toml, if none is named) on its corpora, from text to
+    updated weights, and a model of the same size in PyTorch's own layers with the loop that one writes first. The two
+    take turns; the weights are thrown away."""
     import json
 
     import training
     from training.bench_train import bench_train as run
     from training.recipe import load_recipe
 
-    path = recipe or Path(training.__path__[0]) / "recipes" / "ship.toml"
+    path = recipe or Path(training.__path__[0]) / "recipes" / "bench.toml"
     result = run(load_recipe(path, overrides), corpora, quick, lambda line: click.echo(line, err=True))
     if as_json:
         click.echo(json.dumps(result))
@@ -459,6 +464,10 @@ def export(output: Path, form: str, checkpoint: Path | None, card: Path | None) 
         raise UserError("--card goes with --to float16; a CTranslate2 model has no card")
     to_ctranslate2(checkpoint or PRETRAINED, output)
 
+
+for command in (study.attention, study.experts, study.compare):
+    main.add_command(command)
+bench.add_command(study.bench_experts)
 
 if __name__ == "__main__":
     main(prog_name="nmt")
