@@ -139,8 +139,8 @@ class SearchPool:
         self.decoder.choose(parents)
         for i in (self.position >= self.limits).nonzero()[0]:
             rows = alive[i].nonzero()[0]
-            if constraints := self.constraints.get(self.tickets[i]):
-                rows = constraints.complete(rows)
+            if self.tickets[i] in self.constraints:
+                rows = self.constraints[self.tickets[i]].complete(rows)
             for row in rows:
                 self._finish(int(i), int(row), float(self.totals[i, row]))
             self.totals[i] = -np.inf

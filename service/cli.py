@@ -7,6 +7,7 @@ Exit codes: 0 done, 2 usage or bad input, 1 anything else. Results go to standar
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
 from pathlib import Path
@@ -226,10 +227,13 @@ def bench() -> None:
 @bench.command("serve", short_help="Calls a second, latency, overhead.")
 @click.option("--clients", default="1,32", show_default=True, metavar="N[,N]...", help="Connections at once.")
 @click.option("--calls", type=click.IntRange(10), default=500, show_default=True, metavar="N", help="In all, a row.")
+@click.option("--seconds", type=float, metavar="S", help="Of a row with several clients, instead of --calls: a soak.")
 @click.option("--sizes", default="1", show_default=True, metavar="N[,N]...", help="Sentences a request, in turn.")
 @click.option("--checkpoint", metavar="DIR", help="Instead of the shipped model.")
 @click.option("--json", "as_json", is_flag=True, help="One object on standard output.")
-def bench_serve(clients: str, calls: int, sizes: str, checkpoint: str | None, as_json: bool) -> None:
+def bench_serve(
+    clients: str, calls: int, seconds: float | None, sizes: str, checkpoint: str | None, as_json: bool
+) -> None:
     """Start a server on loopback and load it with clients. Answers that differ from those of a single client end the
     run with an error. Speedup is the last row against the first."""
     import json
@@ -241,7 +245,8 @@ def bench_serve(clients: str, calls: int, sizes: str, checkpoint: str | None, as
         numbers = [[int(number) for number in text.split(",")] for text in (clients, sizes)]
     except ValueError:
         raise UserError("--clients and --sizes are numbers, separated by commas") from None
-    result = run(numbers[0], calls, numbers[1], checkpoint)
+    limits = (calls, math.inf) if seconds is None else (sys.maxsize, seconds)
+    result = run(numbers[0], limits[0], numbers[1], checkpoint, limits[1])
     click.echo(json.dumps(result) if as_json else table(result))
 
 

@@ -366,14 +366,20 @@ def test_glossary(stub: pb_grpc.TranslationServiceStub) -> None:
     assert error.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_html(stub: pb_grpc.TranslationServiceStub) -> None:
+def test_html() -> None:
     texts = ["<p>a <b>c</b></p>", "<i></i>", "", "x &lt; y<br>z"]
-    answer = stub.Translate(request(*texts, mime_type="text/html", num_hypotheses=2))
-    assert [one.translated_text for one in answer.translations] == ["<p>A <b>C</b></p>", *texts[1:3], "X &lt; Y<br>Z"]
-    assert not any(one.warnings for one in answer.translations)
-    assert [one.text for one in answer.translations[3].hypotheses] == ["X &lt; Y<br>Z", "X &lt; Y'<br>Z'"]
-    (answer,) = stream(stub, "<u>a</u>", mime_type="text/html")
-    assert answer.translation.translated_text == "<u>A</u>"
+    with running(FakeTranslator) as server, grpc.insecure_channel(server.address) as channel:
+        stub = pb_grpc.TranslationServiceStub(channel)
+        answer = stub.Translate(request(*texts, mime_type="text/html", num_hypotheses=2))
+        assert [one.translated_text for one in answer.translations] == [
+            "<p>A <b>C</b></p>",
+            *texts[1:3],
+            "X &lt; Y<br>Z",
+        ]
+        assert not any(one.warnings for one in answer.translations)
+        assert [one.text for one in answer.translations[3].hypotheses] == ["X &lt; Y<br>Z", "X &lt; Y'<br>Z'"]
+        (answer,) = stream(stub, "<u>a</u>", mime_type="text/html")
+        assert answer.translation.translated_text == "<u>A</u>"
 
 
 def test_formality_and_warnings_arrive(stub: pb_grpc.TranslationServiceStub) -> None:
