@@ -18,11 +18,13 @@ from pathlib import Path
 import torch
 
 from model import checkpoint, guards, segment
+from model.alignment import Link, align
 from model.config import ModelConfig, SearchConfig
 from model.errors import UserError
+from model.explain import Explanation, explain, explanation
 from model.int8 import Int8Model, unsupported
 from model.search import SearchPool, SearchResult
-from model.transformer import EncoderDecoder
+from model.transformer import Transformer
 from model.vocabulary import EOS, FORMALITIES, Vocabulary
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,8 @@ class Hypothesis:
     score: float
     tokens: tuple[str, ...]
     token_scores: tuple[float, ...]
+    parts: tuple[tuple[int, ...], ...] = ()  # the ids of each translated sentence
+    alignment: tuple[Link, ...] = ()  # where it was asked for
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class Translation:
 
     hypotheses: tuple[Hypothesis, ...]
     warnings: tuple[guards.QualityWarning, ...] = ()
+    document: Document | None = None  # what was translated
 
     @property
     def text(self) -> str:
@@ -85,7 +90,7 @@ class Translator:
     """
 
     def __init__(
-        self, model: EncoderDecoder, vocabulary: Vocabulary, name: str, hash: str = "", dtype: str = "float32"
+        self, model: Transformer, vocabulary: Vocabulary, name: str, hash: str = "", dtype: str = "float32"
     ) -> None:
         """``dtype``: the arithmetic of decoding. "int8" needs an AVX-512 VNNI processor and the compiled kernels,
         "auto" takes what is fastest here. UserError where it cannot be had.
@@ -165,6 +170,7 @@ class Translator:
         search: SearchConfig = SearchConfig(),
         progress: Callable[[int], object] | None = None,
         formality: str = "default",
+        alignments: bool = False,
     ) -> list[Translation]:
         """Translate texts of any length; paragraphs, blank lines and white space stay as they are.
 
@@ -180,12 +186,31 @@ class Translator:
         wider = self.wider(search)
         distinct = list(dict.fromkeys(ids for document, kept in reviewed for ids in missing(document, kept)))
         second = dict(zip(distinct, self._search(distinct, wider, None), strict=True))
-        return [
+        translations = [
             self.assemble(
                 document, [found or second[ids] for ids, found in zip(document.sources, kept, strict=True)], search
             )
             for document, kept in reviewed
         ]
+        return self.align(translations) if alignments else translations
+
+    def align(self, translations: Sequence[Translation]) -> list[Translation]:
+        """The same, each hypothesis with the words that its words come from (``model.alignment``)."""
+        return align(self, translations)
+
+    def explain(
+        self, text: str, source: str, target: str, search: SearchConfig = SearchConfig(), translated_text: str = ""
+    ) -> Explanation:
+        """The attention behind the translation of one sentence, or behind a given one (``model.explain``)."""
+        return explain(self, text, source, target, search, translated_text)
+
+    def explanation(self, document: Document, translation: Translation | str) -> Explanation:
+        """As ``explain``, of a document of one sentence and its translation."""
+        return explanation(self, document, translation)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a sentence as the model reads it, without tags and EOS."""
+        return self._encode(text)
 
     def check(self, source: str, target: str, formality: str = "default") -> None:
         """UserError for a pair of languages or a form of address that the model cannot serve."""
@@ -299,7 +324,7 @@ class Translator:
         for k in range(min(search.nbest, max((len(nbest) for nbest in ranked), default=1))):
             chosen = iter([nbest[min(k, len(nbest) - 1)] for nbest in ranked])
             texts: list[str] = []
-            ids: list[int] = []
+            parts: list[tuple[int, ...]] = []
             scores: list[float] = []
             for part in document.segments:
                 if not part.translate:
@@ -307,12 +332,12 @@ class Translator:
                     continue
                 result = next(chosen)
                 texts.append(self.vocabulary.decode(result.ids))
-                ids += result.ids
+                parts.append(result.ids)
                 scores += result.token_scores
             score = sum(scores) / len(scores) ** search.length_penalty if scores else 0.0
-            tokens = tuple(self.vocabulary.piece(id) for id in ids)
-            hypotheses.append(Hypothesis("".join(texts), score, tokens, tuple(scores)))
-        return Translation(tuple(hypotheses), tuple(dict.fromkeys(warnings)))
+            tokens = tuple(self.vocabulary.piece(id) for ids in parts for id in ids)
+            hypotheses.append(Hypothesis("".join(texts), score, tokens, tuple(scores), tuple(parts)))
+        return Translation(tuple(hypotheses), tuple(dict.fromkeys(warnings)), document)
 
 
 def missing(document: Document, results: Sequence[Sequence[SearchResult] | None]) -> list[tuple[int, ...]]:

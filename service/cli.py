@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from model.errors import UserError
+from service import study
 from service.errors import ServiceError
 
 TATOEBA = "../shared/data/eval/tatoeba.test.en-de.tsv"
@@ -55,6 +56,7 @@ def main() -> None:
 @click.option("--resume", is_flag=True, help="Go on with a job that was stopped or killed.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--scores", is_flag=True, help="A score after each translation (jsonl always has them).")
+@click.option("--alignments", is_flag=True, help="After each translation: which word became which (0-0 1-2).")
 @click.option("--formality", metavar="F", default="default", help="Form of address: formal or informal.")
 @click.option("--beam", "beam_size", type=int, metavar="N", help="Beam size; 1 is greedy.  [default: 5]")
 @click.option("--nbest", type=int, metavar="N", help="Translations of each line, best first.  [default: 1]")
@@ -76,6 +78,7 @@ def translate(
     resume: bool,
     engine: str,
     scores: bool,
+    alignments: bool,
     formality: str,
     checkpoint: str | None,
     server: str | None,
@@ -104,8 +107,9 @@ def translate(
         raise UserError("--server translates with the server's model: leave out --checkpoint")
     config = search_config({name: value for name, value in search.items() if value is not None})
     named = tuple(name.strip() for name in columns.split(",")) if columns else ()
-    parts = plan(files or (STDIN,), output, input_format, Options(source, named, format_, scores, config.nbest))
-    job = Job(tuple(parts), output, How(source, target, config, formality), resume)
+    options = Options(source, named, format_, scores, alignments, config.nbest)
+    parts = plan(files or (STDIN,), output, input_format, options)
+    job = Job(tuple(parts), output, How(source, target, config, formality, alignments), resume)
     if engine == "ray":
         import functools
 
@@ -418,6 +422,10 @@ def export(output: Path, form: str, checkpoint: Path | None, card: Path | None) 
         raise UserError("--card goes with --to float16; a CTranslate2 model has no card")
     to_ctranslate2(checkpoint or PRETRAINED, output)
 
+
+for command in (study.attention, study.experts, study.compare):
+    main.add_command(command)
+bench.add_command(study.bench_experts)
 
 if __name__ == "__main__":
     main(prog_name="nmt")

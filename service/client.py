@@ -119,6 +119,7 @@ class Client:
         search: SearchConfig | None = None,
         progress: Callable[[int], object] | None = None,
         formality: str = "default",
+        alignments: bool = False,
     ) -> list[pb.Translation]:
         """Translate any number of texts; one translation each, in order. ``source`` "": detected.
 
@@ -126,7 +127,7 @@ class Client:
         refuses the input, ServiceError where it is out of reach, too slow or at fault.
         """
         found: list[pb.Translation] = []
-        for part in self._parts(texts, source, target, search, formality):
+        for part in self._parts(texts, source, target, search, formality, alignments):
             found += part
             if progress:
                 progress(len(part))
@@ -139,10 +140,11 @@ class Client:
         target: str,
         search: SearchConfig | None = None,
         formality: str = "default",
+        alignments: bool = False,
     ) -> Iterator[pb.Translation]:
         """As ``translate``, for any number of texts in constant memory: each translation as soon as it and those
         before it are there; texts are taken as translations are."""
-        for part in self._parts(texts, source, target, search, formality):
+        for part in self._parts(texts, source, target, search, formality, alignments):
             yield from part
 
     def detect(self, text: str) -> list[tuple[str, float]]:
@@ -207,8 +209,9 @@ class AsyncClient:
         target: str,
         search: SearchConfig | None = None,
         formality: str = "default",
+        alignments: bool = False,
     ) -> list[pb.Translation]:
-        return [one async for one in self.stream(texts, source, target, search, formality)]
+        return [one async for one in self.stream(texts, source, target, search, formality, alignments)]
 
     async def stream(
         self,
@@ -217,10 +220,11 @@ class AsyncClient:
         target: str,
         search: SearchConfig | None = None,
         formality: str = "default",
+        alignments: bool = False,
     ) -> AsyncIterator[pb.Translation]:
         waiting: deque[asyncio.Task[Any]] = deque()
         try:
-            for request in translate_requests(texts, source, target, search, formality):
+            for request in translate_requests(texts, source, target, search, formality, alignments):
                 waiting.append(asyncio.create_task(self._call("Translate", request)))
                 if len(waiting) == REQUESTS_IN_FLIGHT:
                     for one in (await waiting.popleft()).translations:
@@ -296,7 +300,12 @@ def explained(error: Any, connection: Connection) -> UserError | ServiceError:
 
 
 def translate_requests(
-    texts: Iterable[str], source: str, target: str, search: SearchConfig | None, formality: str
+    texts: Iterable[str],
+    source: str,
+    target: str,
+    search: SearchConfig | None,
+    formality: str,
+    alignments: bool = False,
 ) -> Iterator[pb.TranslateRequest]:
     search = search or SearchConfig()
     by_name = {name: value for value, name in FORMALITIES.items()}
@@ -310,6 +319,7 @@ def translate_requests(
             search=search_options(search),
             num_hypotheses=search.nbest,
             formality=by_name[formality],
+            include_alignment=alignments,
         )
 
 

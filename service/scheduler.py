@@ -54,6 +54,7 @@ class How:
     target: str
     search: SearchConfig
     formality: str = "default"
+    alignment: bool = False  # of the words, once the translation is there
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from protos.translation.v1 import translation_pb2_grpc as pb_grpc
 from service.access import client_of
 from service.config import ServiceConfig
 from service.detection import detect
+from service.explaining import check_document, check_explain, explain_response
 from service.metrics import Metrics
 from service.models import Models
 from service.scheduler import Caller, DeadlineError, How, QueueFullError, Scheduler
@@ -141,7 +142,20 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         )
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
-        await abort(context, Code.UNIMPLEMENTED, "Explain is not implemented yet")
+        self._count(context)
+        models = await self._loaded(context)
+        try:
+            how = check_explain(request, models, self._config)
+            ready, detected = await self._in_text_thread(prepare, request.content, how)
+            document = check_document(ready, how)
+            if request.translated_text:
+                translation: Any = request.translated_text
+            else:
+                ((translation, _),) = await self._translate([request.content], how, self._caller(context))
+            found = await asyncio.to_thread(how.translator.explanation, document, translation)
+        except Exception as error:
+            await self._refuse(context, error, 1)
+        return explain_response(message(found.translation, detected, 0, how.translator.name), found)
 
     async def _translate(self, texts: Sequence[str], how: How, caller: Caller) -> list[tuple[Translation | str, str]]:
         """A translation for each text, and the language that was detected ("" where it was named). A text that is in
@@ -158,10 +172,13 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         documents = [document for document, _ in prepared if document is not None]
         futures = self._scheduler.submit(documents, how, caller)
         try:
-            found = iter(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+            translations = await asyncio.gather(*map(asyncio.wrap_future, futures))
         finally:
             for future in futures:
                 future.cancel()
+        if how.alignment:
+            translations = await asyncio.to_thread(how.translator.align, translations)
+        found = iter(translations)
         return [
             (text if document is None else next(found), detected)
             for text, (document, detected) in zip(texts, prepared, strict=True)
@@ -301,7 +318,20 @@ def message(found: Translation | str, detected: str, num_hypotheses: int, model:
         detected_language_code=detected,
         model=model,
         hypotheses=[
-            pb.Hypothesis(text=one.text, score=one.score, tokens=one.tokens, token_scores=one.token_scores)
+            pb.Hypothesis(
+                text=one.text,
+                score=one.score,
+                tokens=one.tokens,
+                token_scores=one.token_scores,
+                alignment=[
+                    pb.AlignmentLink(
+                        source=pb.Span(start=link.source.start, end=link.source.end),
+                        target=pb.Span(start=link.target.start, end=link.target.end),
+                        weight=link.weight,
+                    )
+                    for link in one.alignment
+                ],
+            )
             for one in found.hypotheses[:num_hypotheses]
         ],
         warnings=[pb.TranslationWarning(code=one.code, detail=one.detail) for one in found.warnings],

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import time
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -34,6 +36,7 @@ WINDOW_CHARACTERS = 1_000_000  # or fewer texts, if they are long
 CACHE_TEXTS = 50_000  # translations that are kept for when their text comes again,
 CACHE_CHARACTERS = 300  # if it is no longer than this: what repeats is short
 COMMIT_SECONDS = 1.0  # at most this much work is lost by a kill, and the window under work
+WORD = re.compile(r"\S+")  # what an alignment counts
 BAR_DELAY = 1.0  # seconds before the progress bar shows; what is done sooner needs none
 
 
@@ -59,12 +62,14 @@ class How:
     target: str
     search: SearchConfig
     formality: str = "default"
+    alignments: bool = False
 
 
 @dataclass(frozen=True)
 class Hypothesis:
     text: str
     score: float
+    alignment: str = ""  # in the format of Pharaoh
 
 
 @dataclass(frozen=True)
@@ -130,9 +135,31 @@ class Worker:
         if not texts:
             return []
         how = self._how
-        more = {} if how.formality == "default" else {"formality": how.formality}
-        found = self._translator.translate(texts, how.source, how.target, how.search, progress, **more)
-        return [Found(tuple(Hypothesis(best.text, best.score) for best in one.hypotheses)) for one in found]
+        more: dict[str, Any] = {} if how.formality == "default" else {"formality": how.formality}
+        if how.alignments:
+            more["alignments"] = True
+        translations = self._translator.translate(texts, how.source, how.target, how.search, progress, **more)
+        return [
+            Found(tuple(self._hypothesis(text, one) for one in translation.hypotheses))
+            for text, translation in zip(texts, translations, strict=True)
+        ]
+
+    def _hypothesis(self, source: str, found: Any) -> Hypothesis:
+        if not self._how.alignments:
+            return Hypothesis(found.text, found.score)
+        return Hypothesis(found.text, found.score, pharaoh(source, found.text, found.alignment))
+
+
+def pharaoh(source: str, target: str, links: Sequence[Any]) -> str:
+    """Links (``model.alignment.Link`` or the contract's AlignmentLink) as "0-0 1-2": numbers of words in source and
+    target.
+    """
+    starts = [[match.start() for match in WORD.finditer(text)] for text in (source, target)]
+    numbers = {
+        (bisect_right(starts[0], link.source.start) - 1, bisect_right(starts[1], link.target.start) - 1)
+        for link in links
+    }
+    return " ".join(f"{i}-{j}" for i, j in sorted(numbers))
 
 
 def items(parts: Sequence[Part], first: int = 0, skip: int = 0) -> Iterator[Item]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from google.rpc import code_pb2
@@ -79,6 +80,8 @@ def _check(request: pb.TranslateRequest, models: Mapping[str, Translator], viola
             translator.check(source, request.target_language_code, formality)
         except UserError as error:
             violations.append(("formality", str(error)))
+    if request.include_alignment and not request.num_hypotheses:
+        violations.append(("include_alignment", "alignments are of hypotheses: set num_hypotheses to at least 1"))
     search = SearchConfig()
     given = {field.name: value for field, value in request.search.ListFields()}
     if request.num_hypotheses:
@@ -91,7 +94,8 @@ def _check(request: pb.TranslateRequest, models: Mapping[str, Translator], viola
         violations.append(("num_hypotheses" if name == "nbest" else f"search.{name}", message))
     if violations:
         raise RefusedError(code_pb2.INVALID_ARGUMENT, violations)
-    return How(translator, request.source_language_code, request.target_language_code, search, formality)
+    how = How(translator, request.source_language_code, request.target_language_code, search, formality)
+    return replace(how, alignment=request.include_alignment)
 
 
 def characters_of(text: str) -> int:
@@ -108,7 +112,6 @@ def not_implemented(request: pb.TranslateRequest) -> list[tuple[str, str]]:
     """What the contract has and this server has not yet."""
     later = {
         "mime_type": request.mime_type == "text/html",
-        "include_alignment": request.include_alignment,
         "glossary_config": request.HasField("glossary_config"),
     }
     return [(field, "not implemented yet; leave it unset") for field, is_set in later.items() if is_set]

@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.config import ModelConfig
 from model.errors import UserError
-from model.transformer import EncoderDecoder
+from model.transformer import Transformer, build
 from model.vocabulary import EOS, Vocabulary
 from training.loss import CHUNK
 from training.readers import local_files
@@ -113,7 +113,7 @@ def plan(recipe: Recipe, processes: int = 1) -> Plan:
     training = recipe.training
     batch = training.batch_tokens * training.accumulate * processes
     passes = 2 if training.r_drop else 1
-    model = EncoderDecoder(config)
+    model = build(config)
     parameters = sum(weight.numel() for weight in model.parameters())
     places = float(training.max_steps) * batch
     each, once, kernels = activations(model, training.bf16)
@@ -137,13 +137,15 @@ def forward_flops(config: ModelConfig) -> float:
     """Of one source and one target place."""
     d = config.d_model
     attention = 2 * 4 * d * d + 4 * LENGTH * d  # query, key, value and output products; scores and their sum
-    feed_forward = 2 * 2 * d * config.d_ff
+    feed_forward = 2 * 2 * d * config.d_ff * (config.experts_per_token if config.experts > 1 else 1)
+    if config.architecture == "decoder-only":  # both places pass through the one stack
+        return float(2 * config.decoder_layers * (attention + feed_forward) + 2 * d * config.vocab_size)
     encoder = config.encoder_layers * (attention + feed_forward)
     decoder = config.decoder_layers * (2 * attention + feed_forward)
     return float(encoder + decoder + 2 * d * config.vocab_size)
 
 
-def activations(model: EncoderDecoder, bf16: bool) -> tuple[float, float, int]:
+def activations(model: Transformer, bf16: bool) -> tuple[float, float, int]:
     """What is kept for the gradient: bytes for each source and target place, and once (16-bit copies of weights); and
     the number of kernels. Counted while two and then four sentences pass through the model.
     """
@@ -153,7 +155,7 @@ def activations(model: EncoderDecoder, bf16: bool) -> tuple[float, float, int]:
     return each, two - 2 * length * each, kernels
 
 
-def _count(model: EncoderDecoder, ids: torch.Tensor, bf16: bool) -> tuple[int, int]:
+def _count(model: Transformer, ids: torch.Tensor, bf16: bool) -> tuple[int, int]:
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     kept: dict[int, int] = {}
 

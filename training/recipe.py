@@ -126,16 +126,14 @@ class Recipe:
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe; ``overrides`` are "section.key=value" with TOML values. UserError names what is wrong."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read the recipe {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}") from None
+    """Read a recipe; ``overrides`` are "section.key=value" with TOML values. UserError names what is wrong.
+
+    A recipe may begin with ``base = "other.toml"``: it then holds only what differs, and paths start from the base.
+    """
+    values, root = _read(path)
     for override in overrides:
         _override(values, override)
-    sections: dict[str, Any] = {"name": path.stem, "root": path.parent}
+    sections: dict[str, Any] = {"name": path.stem, "root": root}
     tables: dict[str, type] = {
         "model": ModelConfig,
         "training": TrainingConfig,
@@ -175,6 +173,25 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         f"{path}: training.patience = {training.patience} needs a [[validation]] to be patient with",
     )
     return recipe
+
+
+def _read(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], Path]:
+    """The tables of a recipe and of those that it is based on, and the folder that paths start from."""
+    check(path.resolve() not in above, f"{path} is based on itself")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}") from None
+    base = values.pop("base", None)
+    if base is None:
+        return values, path.parent
+    check(isinstance(base, str), f"{path}: base = {base!r} must be the path of a recipe")
+    merged, root = _read(path.parent / base, (*above, path.resolve()))
+    for name, table in values.items():
+        merged[name] = {**merged.get(name, {}), **table} if isinstance(table, dict) else table
+    return merged, root
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from model import checkpoint
 from model.errors import UserError
-from model.transformer import EncoderDecoder
+from model.transformer import Transformer, build
 from model.translator import Translator
-from model.vocabulary import PAD, Vocabulary
+from model.vocabulary import PAD, SEPARATOR, Vocabulary
 from training.batches import Batch, Mixture
 from training.corpus import StreamedCorpus, load_corpora
 from training.evaluate import quick_bleu
@@ -45,7 +45,7 @@ from training.testset import load_test_set
 class LossModel(nn.Module):
     """Model and loss in one forward, so that a data-parallel wrapper sees every use of the weights."""
 
-    def __init__(self, model: EncoderDecoder, smoothing: float, r_drop: float = 0.0) -> None:
+    def __init__(self, model: Transformer, smoothing: float, r_drop: float = 0.0) -> None:
         super().__init__()
         self.model, self.smoothing, self.r_drop = model, smoothing, r_drop
 
@@ -59,6 +59,8 @@ class LossModel(nn.Module):
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
         weight = self.model.output.weight
         loss, nll = smoothed_cross_entropy(hidden, weight, target, self.smoothing)
+        if (auxiliary := self.model.auxiliary_loss()) is not None:  # a token's; the loss is a sum over tokens
+            loss = loss + auxiliary * (target != PAD).sum()
         if not self.r_drop:
             return loss, nll
         first, second = (half[target[: len(half)] != PAD] for half in hidden.chunk(2))
@@ -85,9 +87,11 @@ class Trainer:
         self.log(str(account))
         with self.accelerator.main_process_first():
             self.vocabulary = self._vocabulary()
-        config = dataclasses.replace(recipe.model, vocab_size=len(self.vocabulary))
+        config = dataclasses.replace(
+            recipe.model, vocab_size=len(self.vocabulary), separator=self.vocabulary.id(SEPARATOR)
+        )
         torch.manual_seed(self.config.seed)
-        self.model = EncoderDecoder(config).to(self.accelerator.device)
+        self.model = build(config).to(self.accelerator.device)
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.mixture = Mixture(
             self.corpora,
@@ -225,8 +229,8 @@ class Trainer:
 
     # Validation and saving ------------------------------------------------------------------------------------
 
-    def _averaged_model(self) -> EncoderDecoder:
-        model = EncoderDecoder(self.model.config)
+    def _averaged_model(self) -> Transformer:
+        model = build(self.model.config)
         model.load_state_dict(self.average)
         return model.to(self.accelerator.device).eval()
 

@@ -90,7 +90,6 @@ def test_all_violations_at_once() -> None:
     "fields",
     [
         {"mime_type": "text/html"},
-        {"include_alignment": True},
         {"glossary_config": {}},
         {"glossary_config": {"entries": [{"source_term": "a", "target_term": "b"}]}},
     ],
@@ -99,6 +98,12 @@ def test_what_is_not_implemented_is_never_ignored(fields: dict[str, Any]) -> Non
     with pytest.raises(RefusedError, match=f"{next(iter(fields))}: not implemented yet") as refused:
         check(request(**fields))
     assert refused.value.code == code_pb2.UNIMPLEMENTED
+
+
+def test_alignments_are_of_hypotheses() -> None:
+    assert check(request(include_alignment=True, num_hypotheses=1)).alignment
+    with pytest.raises(RefusedError, match="include_alignment: alignments are of hypotheses"):
+        check(request(include_alignment=True))
 
 
 def test_unknown_model() -> None:
