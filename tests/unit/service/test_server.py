@@ -114,12 +114,6 @@ def test_violations_are_bad_request_details(stub: pb_grpc.TranslationServiceStub
     assert error.details() == "; ".join(f"{v.field}: {v.description}" for v in detail.field_violations)
 
 
-def test_what_is_not_implemented_says_so(stub: pb_grpc.TranslationServiceStub) -> None:
-    error = failure(stub.Translate, request("a", mime_type="text/html"))
-    assert error.code() == grpc.StatusCode.UNIMPLEMENTED
-    assert "not implemented yet" in error.details()
-
-
 def test_a_message_over_the_size_limit(stub: pb_grpc.TranslationServiceStub) -> None:
     error = failure(stub.Translate, request("a" * 1000))
     assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
