@@ -413,6 +413,8 @@ def evaluate(
     from training.evaluate import evaluate as run
     from training.testset import load_test_set
 
+    if formality and (turned or lexicon):
+        raise UserError("--formality has scores of its own: leave out --turned and --lexicon")
     config = search_config({name: value for name, value in search.items() if value is not None})
     test_set = load_test_set(test, target, source).turned() if turned else load_test_set(test, source, target)
     if limit is not None:

@@ -1,4 +1,4 @@
-"""The state of a run on disk: weights, moving average, optimiser and progress in one file, replaced atomically.
+"""What a run leaves on disk: weights, moving average, optimiser and progress in one file, replaced atomically.
 
 What is read back makes a resumed run equal to one that was never stopped.
 """
@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from model import checkpoint
 from model.errors import UserError
 
 
@@ -67,6 +68,12 @@ def forget_records_after(path: Path, step: int) -> None:
             if json.loads(line)["step"] <= step:
                 kept.append(line)
     write_atomically(path, b"".join(kept))
+
+
+def average_weights(directories: list[Path]) -> dict[str, Tensor]:
+    """The mean of the weights of several checkpoints."""
+    loaded = [checkpoint.load(directory).weights for directory in directories]
+    return {name: torch.stack([weights[name] for weights in loaded]).mean(0) for name in loaded[0]}
 
 
 def write_atomically(path: Path, content: bytes) -> None:

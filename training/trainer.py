@@ -38,7 +38,7 @@ from training.evaluate import quick_bleu
 from training.loss import smoothed_cross_entropy, symmetric_divergence
 from training.recipe import Recipe
 from training.schedule import learning_rate
-from training.state import forget_records_after, load_state, save_state, write_atomically
+from training.state import average_weights, forget_records_after, load_state, save_state, write_atomically
 from training.testset import load_test_set
 
 
@@ -390,12 +390,6 @@ def keep_freed_memory() -> None:
         libc.mallopt(mmap_threshold, 32 << 20)  # the most that it takes
         libc.mallopt(trim_threshold, (1 << 31) - 1)
         libc.mallopt(top_pad, 64 << 20)
-
-
-def average_weights(directories: list[Path]) -> dict[str, Tensor]:
-    """The mean of the weights of several checkpoints."""
-    loaded = [checkpoint.load(directory).weights for directory in directories]
-    return {name: torch.stack([weights[name] for weights in loaded]).mean(0) for name in loaded[0]}
 
 
 def train(recipe: Recipe, out: Path, resume: bool = False) -> Path:

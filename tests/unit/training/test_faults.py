@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from model.errors import UserError
+from service.cli import main
 from training.faults import Lexicon, faults, list_faults
 
 LEXICON = Lexicon(
@@ -77,3 +80,22 @@ def test_a_lexicon_is_any_corpus_file(tmp_path: Path) -> None:
         Lexicon.load(path, "en", "de")
     with pytest.raises(UserError, match="no such file"):
         Lexicon.load(tmp_path / "none.tsv", "en", "de")
+
+
+def test_the_command_lists_faults_of_a_test_set_turned_round(checkpoint_directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "test.tsv").write_text("the dog\tder Hund\nthe house\tdas Haus\n", encoding="utf-8")
+    (tmp_path / "words.tsv").write_text("house\tHaus\n", encoding="utf-8")
+    arguments = [
+        "evaluate", "--checkpoint", checkpoint_directory, "--test", tmp_path / "test.tsv", "--from", "de", "--to", "en",
+        "--turned", "--lexicon", tmp_path / "words.tsv", "--metrics", "bleu", "--output", tmp_path / "scores",
+    ]  # fmt: skip
+    result = CliRunner().invoke(main, [*map(str, arguments), "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert (report["source"], report["target"]) == ("de", "en")
+    for one in report["systems"][0]["faults"]:  # a model that knows nothing: what is wrong differs from run to run
+        assert one["source"] == ["der Hund", "das Haus"][one["line"] - 1] and one["fault"]
+    table = CliRunner().invoke(main, list(map(str, arguments))).stdout
+    assert f"tiny: {len(report['systems'][0]['faults'])} of 2 sentences have a fault" in table
+    refused = CliRunner().invoke(main, [*map(str, arguments), "--formality"])
+    assert refused.exit_code == 2 and "leave out --turned and --lexicon" in refused.output
