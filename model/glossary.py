@@ -13,12 +13,13 @@ import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from model.config import SearchConfig, check
 from model.errors import UserError
+from model.guards import around_items
 from model.segment import normalise
 
 TERM_CHARACTERS = 200  # of a term: far below what the model reads at once
@@ -108,6 +109,17 @@ class Glossary:
             at += length
         return matches
 
+    def read(self, text: str) -> tuple[str, tuple[Match, ...]]:
+        """What the model is to read of a sentence, and the terms that are found in it, once it is normalised."""
+        text = normalise(text)
+        matches: list[Match] = []
+        at = 0
+        for part, is_item in around_items(text):  # a URL stays as it is
+            found = [] if is_item else self.find(part)
+            matches += (replace(match, start=at + match.start, end=at + match.end) for match in found)
+            at += len(part)
+        return replaced(text, matches), tuple(matches)
+
     def candidates(self, text: str) -> list[Term]:
         """Every term whose words stand in a text, overlapping or not."""
         words = self._words(normalise(text))
@@ -120,6 +132,10 @@ class Glossary:
                 yield len(key), term
         if self.base:
             yield from self.base._here(words, at)
+
+    @cached_property
+    def in_any_case(self) -> Glossary:
+        return replace(self, ignore_case=True)
 
     @cached_property
     def _index(self) -> dict[str, list[tuple[Tokens, Term]]]:

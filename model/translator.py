@@ -23,7 +23,7 @@ from model.config import MAX_BEAM, ModelConfig, SearchConfig
 from model.constraints import amid
 from model.errors import UserError
 from model.explain import Explanation, explain, explanation
-from model.glossary import Glossary, Match, check_search, not_placed, replaced
+from model.glossary import Glossary, Match, check_search, not_placed
 from model.int8 import Int8Model, unsupported
 from model.search import SearchPool, SearchResult
 from model.transformer import Transformer
@@ -203,21 +203,20 @@ class Translator:
         found = self._search([(ids, ()) for ids in distinct], search, progress)
         first = dict(zip(distinct, found, strict=True))
         reviewed = [self.review(document, [first[ids] for ids in document.sources], search) for document in documents]
-        again = {
-            (document, i): (document.sources[i], self.required(document, i))
+        again = [
+            [None if found else (document.sources[i], self.required(document, i)) for i, found in enumerate(kept)]
             for document, kept in reviewed
-            for i, results in enumerate(kept)
-            if results is None
-        }
-        sources = list(dict.fromkeys(again.values()))
+        ]
+        sources = list(dict.fromkeys(source for each in again for source in each if source))
+        second: dict[Source | None, list[SearchResult]]
         second = dict(zip(sources, self._search(sources, self.wider(search), None), strict=True))
         return [
             self.assemble(
                 document,
-                [second[again[document, i]] if results is None else results for i, results in enumerate(kept)],
+                [found or second[source] for source, found in zip(each, kept, strict=True)],
                 search,
             )
-            for document, kept in reviewed
+            for (document, kept), each in zip(reviewed, again, strict=True)
         ]
 
     def align(self, translations: Sequence[Translation]) -> list[Translation]:
@@ -262,20 +261,7 @@ class Translator:
 
     def _split(self, text: str, source: str, glossary: Glossary | None) -> list[segment.Segment]:
         limit = min(SENTENCE_PIECES, self.config.max_length - 3)
-        return segment.split(text, source, lambda text: len(self._encode(self._read(text, glossary)[0])), limit)
-
-    def _read(self, text: str, glossary: Glossary | None) -> tuple[str, tuple[Match, ...]]:
-        """What the model reads of a sentence, and the terms that are found in it."""
-        if not glossary:
-            return text, ()
-        text = segment.normalise(text)
-        matches: list[Match] = []
-        at = 0
-        for part, is_item in guards.around_items(text):  # a URL stays as it is
-            found = [] if is_item else glossary.find(part)
-            matches += (replace(match, start=at + match.start, end=at + match.end) for match in found)
-            at += len(part)
-        return replaced(text, matches), tuple(matches)
+        return segment.split(text, source, lambda text: len(self._encode(_read(text, glossary)[0])), limit)
 
     def _document(
         self,
@@ -286,7 +272,7 @@ class Translator:
         glossary: Glossary | None,
     ) -> Document:
         before = self.vocabulary.prefix(target, formality)
-        read = [self._read(part.text, glossary) for part in segments if part.translate]
+        read = [_read(part.text, glossary) for part in segments if part.translate]
         sources = tuple((*before, *self._encode(text), EOS) for text, _ in read)
         sentences, terms = tuple(text for text, _ in read), tuple(matches for _, matches in read)
         return Document(tuple(segments), sources, sentences, terms, source, target, formality, glossary)
@@ -425,7 +411,11 @@ class Translator:
             tokens = tuple(self.vocabulary.piece(id) for ids in parts for id in ids)
             hypotheses.append(Hypothesis("".join(texts), score, tokens, tuple(scores), tuple(parts)))
         if document.glossary:  # whatever became of them: cut in two, in a part that is not translated, ...
-            whole = self._read("".join(part.text for part in document.segments), document.glossary)[1]
+            _, whole = document.glossary.read("".join(part.text for part in document.segments))
             missing = not_placed([match.term for match in whole], hypotheses[0].text)
             warnings += (guards.QualityWarning("GLOSSARY_TERM_NOT_PLACED", term.source) for term in missing)
         return Translation(tuple(hypotheses), tuple(dict.fromkeys(warnings)), document)
+
+
+def _read(text: str, glossary: Glossary | None) -> tuple[str, tuple[Match, ...]]:
+    return glossary.read(text) if glossary else (text, ())

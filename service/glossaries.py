@@ -6,10 +6,8 @@ that cannot be read as a glossary is refused with a line in the log, and the old
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Iterator
-from functools import lru_cache
 from pathlib import Path
 
 from model.config import check
@@ -41,7 +39,7 @@ class Glossaries:
 
     def named(self, name: str, ignore_case: bool) -> Glossary:
         """KeyError where there is none of the name."""
-        return _in_any_case(self.by_name[name]) if ignore_case else self.by_name[name]
+        return self.by_name[name].in_any_case if ignore_case else self.by_name[name]
 
     def _files(self) -> Iterator[tuple[str, Path]]:
         seen: dict[str, Path] = {}
@@ -59,8 +57,3 @@ class Glossaries:
         if glossary != self.by_name.get(name):
             log.info("glossary %s has %d terms", name, len(glossary.terms))
         return glossary
-
-
-@lru_cache(16)
-def _in_any_case(glossary: Glossary) -> Glossary:
-    return dataclasses.replace(glossary, ignore_case=True)
