@@ -170,6 +170,7 @@ def composed() -> Iterator[Composed]:
 
 
 @shipped
+@pytest.mark.slow
 def test_the_containers_translate_together(composed: Composed) -> None:
     published = SERVICES["gateway"]["ports"][0].rpartition(":")[2]
     url = f"http://127.0.0.1:{composed.port('gateway', published)}"

@@ -27,6 +27,9 @@ def url_of(server: Process) -> str:
     return server.wait_for(r"HTTP API on (http://[\d.:]+)")[1]
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with process(REAL_NMT, *WEB) as server:
@@ -66,6 +69,29 @@ def test_a_document(url: str) -> None:
         found = http.get(answer.json()["translatedFileUrl"])
     assert found.text == "# Guten Morgen\n\nWo ist **der Bahnhof**?\n"
     assert found.headers["content-type"] == "application/octet-stream"  # never shown in the page's origin
+
+
+@shipped
+def test_extensions(url: str) -> None:
+    """Terms, alignments and attention arrive as the contract of the gRPC service has them."""
+    text = {"q": "The widget is on the table.", "source": "en", "target": "de"}
+    with httpx2.Client(base_url=url, timeout=60) as http:
+        glossary = [{"source": "widget", "target": "Dingsda"}]
+        answer = http.post("/translate", json=text | {"glossary": glossary, "alignment": True}).json()
+        explained = http.post("/explain", json=text).json()
+    links = {
+        text["q"][source_start:source_end]: answer["translatedText"][start:end]
+        for source_start, source_end, start, end, weight in answer["alignment"]
+        if weight > 0.5
+    }
+    assert links["widget"] == "Dingsda"
+    sizes = {
+        "ENCODER": len(explained["source_tokens"]) ** 2,
+        "DECODER": len(explained["target_tokens"]) ** 2,
+        "CROSS": len(explained["source_tokens"]) * len(explained["target_tokens"]),
+    }
+    assert {one["kind"] for one in explained["maps"]} == set(sizes)
+    assert all(len(one["weights"]) == sizes[one["kind"]] for one in explained["maps"])
 
 
 @shipped

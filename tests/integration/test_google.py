@@ -32,6 +32,9 @@ shipped = pytest.mark.skipif(
 )
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module", params=[FAKE_NMT, pytest.param(REAL_NMT, marks=shipped)], ids=["fake", "shipped"])
 def server(request: pytest.FixtureRequest) -> Iterator[Process]:
     with process(request.param) as server:

@@ -247,6 +247,16 @@ def test_the_rate_limit_is_a_client_s_own(tokens_file: str) -> None:
         assert [answer.status_code for answer in answers] == [200, 429]
 
 
+def test_only_a_trusted_proxy_may_say_who_calls() -> None:
+    with running(FakeTranslator) as server:
+        for trusted, expected in (("", 429), ("127.0.0.1", 200)):
+            settings = {"rate_limit": "1/hour", "trusted_proxies": trusted}
+            with running_gateway(server.address, **settings) as url, client(url) as http:
+                callers = [{"x-forwarded-for": f"192.0.2.{number}"} for number in (1, 2)]
+                answers = [http.post("/translate", json=EN_DE | {"q": "a"}, headers=caller) for caller in callers]
+            assert [answer.status_code for answer in answers] == [200, expected]
+
+
 def test_pages_of_others_may_call_only_if_they_are_named(http: httpx2.Client) -> None:
     page = {"origin": "https://a.example"}
     assert "access-control-allow-origin" not in http.get("/languages", headers=page).headers
