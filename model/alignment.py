@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from model.explain import attention_maps, source_attention
+from model.glossary import origins
 from model.segment import normalise
 
 if TYPE_CHECKING:
@@ -75,24 +76,26 @@ def _aligned(translator: Translator, translation: Translation, hypothesis: Hypot
     found: list[Link] = []
     source_at = target_at = 0
     document = translation.document
-    sentences = zip(document.sources, hypothesis.parts, strict=True) if document else iter(())
+    sentences = zip(document.sources, document.terms, hypothesis.parts, strict=True) if document else iter(())
     for part in document.segments if document else ():
         if not part.translate:
             source_at, target_at = source_at + len(part.text), target_at + len(part.text)
             continue
-        source, target = next(sentences)
+        source, terms, target = next(sentences)
         text = translator.vocabulary.decode(target)
         # White space and invisible characters are not what the model reads, but its words are the text's
-        froms = [match for match in _WORD.finditer(part.text) if normalise(match[0])]
-        tos = list(_WORD.finditer(text))
+        froms = [match.span() for match in _WORD.finditer(part.text) if normalise(match[0])]
+        if terms:
+            froms = [(froms[i][0], froms[j][1]) for i, j in origins(normalise(part.text), terms)]
+        tos = [match.span() for match in _WORD.finditer(text)]
         for i, j, weight in links.get((source, target), ()):
             found.append(Link(_span(froms[i], source_at), _span(tos[j], target_at), weight))
         source_at, target_at = source_at + len(part.text), target_at + len(text)
     return replace(hypothesis, alignment=tuple(found))
 
 
-def _span(word: re.Match[str], offset: int) -> Span:
-    return Span(offset + word.start(), offset + word.end())
+def _span(word: tuple[int, int], offset: int) -> Span:
+    return Span(offset + word[0], offset + word[1])
 
 
 def word_of_pieces(vocabulary: Vocabulary, ids: Sequence[int]) -> list[int | None]:

@@ -7,6 +7,7 @@ Exit codes: 0 done, 2 usage or bad input, 1 anything else. Results go to standar
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
 from pathlib import Path
@@ -58,6 +59,8 @@ def main() -> None:
 @click.option("--scores", is_flag=True, help="A score after each translation (jsonl always has them).")
 @click.option("--alignments", is_flag=True, help="After each translation: which word became which (0-0 1-2).")
 @click.option("--formality", metavar="F", default="default", help="Form of address: formal or informal.")
+@click.option("--glossary", metavar="FILE.tsv", help="Terms: source term, tab, what it is to become; a line each.")
+@click.option("--ignore-case", is_flag=True, help="With --glossary: find the terms in any case.")
 @click.option("--beam", "beam_size", type=int, metavar="N", help="Beam size; 1 is greedy.  [default: 5]")
 @click.option("--nbest", type=int, metavar="N", help="Translations of each line, best first.  [default: 1]")
 @click.option("--length-penalty", type=float, metavar="X", help="Above 1 favours longer output.  [default: 1]")
@@ -80,6 +83,8 @@ def translate(
     scores: bool,
     alignments: bool,
     formality: str,
+    glossary: str | None,
+    ignore_case: bool,
     checkpoint: str | None,
     server: str | None,
     **search: Any,
@@ -98,6 +103,7 @@ def translate(
       tsv    the source, then as text; a tab inside a text becomes a space
       jsonl  {"source": ..., "translation": ..., "score": ..., "hypotheses": [{"text": ..., "score": ...}]}
     """
+    from model.glossary import Glossary
     from service.documents import Options
     from service.inputs import STDIN, plan
     from service.translate import How, Job, identity_of, run
@@ -107,9 +113,13 @@ def translate(
         raise UserError("--server translates with the server's model: leave out --checkpoint")
     config = search_config({name: value for name, value in search.items() if value is not None})
     named = tuple(name.strip() for name in columns.split(",")) if columns else ()
+    if ignore_case and not glossary:
+        raise UserError("--ignore-case goes with --glossary")
+    terms = Glossary.load(glossary, ignore_case) if glossary else None
     options = Options(source, named, format_, scores, alignments, config.nbest)
     parts = plan(files or (STDIN,), output, input_format, options)
-    job = Job(tuple(parts), output, How(source, target, config, formality, alignments), resume)
+    how = How(source, target, config, formality, terms, alignments)
+    job = Job(tuple(parts), output, how, resume)
     if engine == "ray":
         import functools
 
@@ -137,14 +147,23 @@ def translate(
 @click.option("--listen", metavar="HOST:PORT", help="Port 0 takes a free one.  [default: localhost:50051]")
 @click.option("--web", metavar="HOST:PORT", help="Web page and HTTP API, or off.  [default: localhost:8080]")
 @click.option("--workers", type=int, metavar="N", help="Processes that share the port.  [default: 1]")
+@click.option(
+    "--glossary", "glossaries", multiple=True, metavar="[NAME=]FILE.tsv", help="To keep by name; or a folder of them."
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of service.config.")
 def serve(
-    checkpoint: str | None, listen: str | None, web: str | None, workers: int | None, settings: tuple[str, ...]
+    checkpoint: str | None,
+    listen: str | None,
+    web: str | None,
+    workers: int | None,
+    glossaries: tuple[str, ...],
+    settings: tuple[str, ...],
 ) -> None:
     """Serve translation.v1.TranslationService until SIGTERM or Ctrl-C, then finish the calls in flight; beside it, as a
     process of its own, the web page.
 
-    Health reports SERVING once the models are loaded and warm. SIGHUP looks for new, changed and removed checkpoints.
+    Health reports SERVING once the models are loaded and warm. SIGHUP looks for new, changed and removed checkpoints
+    and glossaries.
     The log on standard error names the port.
     """
     import logging
@@ -154,7 +173,7 @@ def serve(
     from service.server import serve as run
     from service.supervisor import supervise, this_worker
 
-    options = {"listen": listen, "web": web, "workers": workers}
+    options = {"listen": listen, "web": web, "workers": workers, "glossaries": ",".join(glossaries) or None}
     given = [f"{name}={value}" for name, value in options.items() if value is not None]
     config = ServiceConfig.from_settings([*settings, *given])
     set_up_logging(config.log_format)
@@ -213,10 +232,13 @@ def bench() -> None:
 @bench.command("serve", short_help="Calls a second, latency, overhead.")
 @click.option("--clients", default="1,32", show_default=True, metavar="N[,N]...", help="Connections at once.")
 @click.option("--calls", type=click.IntRange(10), default=500, show_default=True, metavar="N", help="In all, a row.")
+@click.option("--seconds", type=float, metavar="S", help="Of a row with several clients, instead of --calls: a soak.")
 @click.option("--sizes", default="1", show_default=True, metavar="N[,N]...", help="Sentences a request, in turn.")
 @click.option("--checkpoint", metavar="DIR", help="Instead of the shipped model.")
 @click.option("--json", "as_json", is_flag=True, help="One object on standard output.")
-def bench_serve(clients: str, calls: int, sizes: str, checkpoint: str | None, as_json: bool) -> None:
+def bench_serve(
+    clients: str, calls: int, seconds: float | None, sizes: str, checkpoint: str | None, as_json: bool
+) -> None:
     """Start a server on loopback and load it with clients. Answers that differ from those of a single client end the
     run with an error. Speedup is the last row against the first."""
     import json
@@ -228,7 +250,8 @@ def bench_serve(clients: str, calls: int, sizes: str, checkpoint: str | None, as
         numbers = [[int(number) for number in text.split(",")] for text in (clients, sizes)]
     except ValueError:
         raise UserError("--clients and --sizes are numbers, separated by commas") from None
-    result = run(numbers[0], calls, numbers[1], checkpoint)
+    limits = (calls, math.inf) if seconds is None else (sys.maxsize, seconds)
+    result = run(numbers[0], limits[0], numbers[1], checkpoint, limits[1])
     click.echo(json.dumps(result) if as_json else table(result))
 
 
@@ -320,6 +343,27 @@ def bench_decode(
         draw(result, chart)
     if as_json:
         click.echo(json.dumps(result))
+
+
+@bench.command("glossary", short_help="Whether terms are placed, and what that costs.")
+@click.option("--checkpoint", metavar="DIR", help="Instead of the shipped model.")
+@click.option("--test", required=True, metavar="FILE|NAME", help="As of nmt evaluate.")
+@click.option("--from", "source", default="en", show_default=True, metavar="LANG")
+@click.option("--to", "target", default="de", show_default=True, metavar="LANG")
+@click.option("--sentences", type=click.IntRange(1), default=500, show_default=True, metavar="N", help="With terms.")
+@click.option("--json", "as_json", is_flag=True, help="One object on standard output, with all translations.")
+def bench_glossary(checkpoint: str | None, test: str, source: str, target: str, sentences: int, as_json: bool) -> None:
+    """Make terms for the sentences of a test set, words that a reference has and invented names, and translate with
+    and without them: how many are placed, and BLEU."""
+    import json
+
+    from model.translator import Translator
+    from training.terms import bench_glossary as run
+    from training.terms import table
+    from training.testset import load_test_set
+
+    result = run(Translator.load(checkpoint), load_test_set(test, source, target), sentences)
+    click.echo(json.dumps(result, ensure_ascii=False) if as_json else table(result))
 
 
 @main.command(short_help="Score checkpoints on a test set.")

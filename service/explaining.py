@@ -9,6 +9,7 @@ from google.rpc import code_pb2
 
 from protos.translation.v1 import translation_pb2 as pb
 from service.config import ServiceConfig
+from service.contents import Content
 from service.scheduler import How
 from service.validation import RefusedError, characters_of, check_request
 
@@ -43,12 +44,13 @@ def check_explain(request: pb.ExplainRequest, models: Mapping[str, Translator], 
     return how
 
 
-def check_document(document: Document | None, how: How) -> Document:
+def check_document(content: Content, how: How) -> Document:
     """The text made ready: one sentence, and not in the target language already."""
-    if document is None:
+    if content.in_target:
         raise RefusedError(
             code_pb2.INVALID_ARGUMENT, [("content", f"it is in the target language '{how.target}' already")]
         )
+    (document,) = content.documents
     if len(document.sources) != 1:
         count = len(document.sources)
         raise RefusedError(code_pb2.INVALID_ARGUMENT, [("content", f"it has {count} sentences; explain one at a time")])

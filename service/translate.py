@@ -16,7 +16,7 @@ import time
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from model.config import SearchConfig, check
 from model.errors import UserError
+from model.glossary import Glossary
 from service.documents import Record
 from service.errors import ServiceError
 from service.inputs import STDIN, Part, count_texts, name_of
@@ -51,6 +52,8 @@ class TranslatesTexts(Protocol):
         target: str,
         search: SearchConfig,
         progress: Callable[[int], object] | None,
+        formality: str,
+        glossary: Glossary | None,
     ) -> Sequence[Any]: ...
 
 
@@ -62,7 +65,13 @@ class How:
     target: str
     search: SearchConfig
     formality: str = "default"
+    glossary: Glossary | None = None
     alignments: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """For the manifest; a glossary by its hash, for it may be long."""
+        glossary = {"glossary": self.glossary.digest} if self.glossary else {}
+        return asdict(replace(self, glossary=None)) | glossary
 
 
 @dataclass(frozen=True)
@@ -135,10 +144,9 @@ class Worker:
         if not texts:
             return []
         how = self._how
-        more: dict[str, Any] = {} if how.formality == "default" else {"formality": how.formality}
-        if how.alignments:
-            more["alignments"] = True
-        translations = self._translator.translate(texts, how.source, how.target, how.search, progress, **more)
+        settings = how.search, progress, how.formality, how.glossary
+        more: dict[str, Any] = {"alignments": True} if how.alignments else {}
+        translations = self._translator.translate(texts, how.source, how.target, *settings, **more)
         return [
             Found(tuple(self._hypothesis(text, one) for one in translation.hypotheses))
             for text, translation in zip(texts, translations, strict=True)
@@ -211,7 +219,12 @@ class Job:
         """Translate all; UserError at the end if there were bad records. ``model`` is the identity of the model."""
         check(not self.resume or self._journaled, "--resume needs input files, and an output file or folder (-o)")
         options = self.parts[0].options
-        settings = {**asdict(self.how), "format": options.format, "scores": options.scores, "columns": options.columns}
+        settings = {
+            **self.how.settings(),
+            "format": options.format,
+            "scores": options.scores,
+            "columns": options.columns,
+        }
         job = identity(model, settings, self.parts) if self._journaled else {}
         journal = Journal(self._beside("manifest.jsonl") if self._journaled else None, job, self.resume)
         bar = self._bar(journal.state.texts)

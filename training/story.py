@@ -21,7 +21,8 @@ from training import attention
 from training.heads import PROBES
 
 TIGER = "The tiger jumped out of the tree to get a drink because it was thirsty."
-DEPTH = 16  # layers of the encoder whose gradients are drawn
+DEPTH = 16  # layers of the encoder whose gradients are drawn,
+SEEDS = 5  # the geometric mean over so many random starts
 BLUE, RED, GREEN = "#1864ab", "#d9480f", "#2b8a3e"
 
 
@@ -32,7 +33,14 @@ class WithoutResidual(Residual):
         return sublayer(self.norm(x)) if self.pre_norm else self.norm(sublayer(x))
 
 
-class WithoutNorm(WithoutResidual):
+class ResidualAlone(Residual):
+    """x + f(x)"""
+
+    def forward(self, x: Tensor, sublayer: Any) -> Tensor:
+        return x + sublayer(x)
+
+
+class Neither(Residual):
     """f(x) alone: how deep networks were stacked before 2015."""
 
     def forward(self, x: Tensor, sublayer: Any) -> Tensor:
@@ -67,10 +75,12 @@ def draw_gradients(path: Path) -> None:
     for kind, position, color, style, label in (
         (Residual, "pre", BLUE, "-", "residual connections, pre-norm"),
         (Residual, "post", GREEN, "-", "residual connections, post-norm"),
-        (WithoutResidual, "pre", RED, "--", "no residual connections, norm"),
-        (WithoutNorm, "pre", RED, ":", "neither"),
+        (ResidualAlone, "pre", BLUE, ":", "residual connections alone"),
+        (WithoutResidual, "pre", RED, "--", "norm alone"),
+        (Neither, "pre", RED, ":", "neither"),
     ):
-        values = gradient_norms(kind, position)
+        logs = torch.tensor([gradient_norms(kind, position, seed=seed) for seed in range(SEEDS)]).log()
+        values = logs.mean(0).exp().tolist()
         label += f": first / last layer {values[0] / values[-1]:.2g}"
         axis.semilogy(range(DEPTH), values, style, marker="o", markersize=3, color=color, label=label)
     axis.set_xlabel("encoder layer; the loss is behind the last one")

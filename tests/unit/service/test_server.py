@@ -331,12 +331,51 @@ def test_detection() -> None:
         assert found.language_code == "de"
         assert found.confidence > 0.9
         assert list(stub.DetectLanguage(pb.DetectLanguageRequest(content="12:30")).languages) == []
+        page = "<script>const the = there.where(this);</script><p>Ich habe <b>heute</b> keine Zeit.</p>"
+        html = pb.DetectLanguageRequest(content=page, mime_type="text/html")
+        assert stub.DetectLanguage(html).languages[0].language_code == "de"
+        mixed = request(page, "<b>The weather is nice</b>", source_language_code="", mime_type="text/html")
+        kept, translated = stub.Translate(mixed).translations
+        assert (kept.translated_text, kept.warnings[0].code) == (page, pb.TranslationWarning.COPIED_SOURCE)
+        assert translated.translated_text == "<b>THE WEATHER IS NICE</b>"
         assert failure(stub.DetectLanguage, pb.DetectLanguageRequest()).code() == grpc.StatusCode.INVALID_ARGUMENT
         # Without a source language, each text's is detected; what is in the target language already stays as it is
         answer = stub.Translate(request("The weather is nice", "Heute ist es schön", "12", source_language_code=""))
         translations = [(one.translated_text, one.detected_language_code) for one in answer.translations]
         assert translations == [("THE WEATHER IS NICE", "en"), ("Heute ist es schön", "de"), ("12", "")]
         assert answer.translations[1].warnings[0].code == pb.TranslationWarning.COPIED_SOURCE
+
+
+def test_glossary(stub: pb_grpc.TranslationServiceStub) -> None:
+    entries = [
+        pb.GlossaryEntry(source_term="cat", target_term="KATER"),
+        pb.GlossaryEntry(source_term="d", target_term="e"),
+    ]
+    config = pb.GlossaryConfig(entries=entries)
+    (found,) = stub.Translate(request("a cat, concat", glossary_config=config)).translations
+    assert (found.translated_text, list(found.warnings)) == ("A KATER, CONCAT", [])
+    (found,) = stub.Translate(request("d cat", glossary_config=config)).translations
+    assert [(one.code, one.detail) for one in found.warnings] == [(pb.TranslationWarning.GLOSSARY_TERM_NOT_PLACED, "d")]
+    (answer,) = stream(stub, "cat", glossary_config=config)
+    assert answer.translation.translated_text == "KATER"
+    error = failure(stub.Translate, request("a", glossary_config=pb.GlossaryConfig(glossary="none")))
+    assert error.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_html() -> None:
+    texts = ["<p>a <b>c</b></p>", "<i></i>", "", "x &lt; y<br>z"]
+    with running(FakeTranslator) as server, grpc.insecure_channel(server.address) as channel:
+        stub = pb_grpc.TranslationServiceStub(channel)
+        answer = stub.Translate(request(*texts, mime_type="text/html", num_hypotheses=2))
+        assert [one.translated_text for one in answer.translations] == [
+            "<p>A <b>C</b></p>",
+            *texts[1:3],
+            "X &lt; Y<br>Z",
+        ]
+        assert not any(one.warnings for one in answer.translations)
+        assert [one.text for one in answer.translations[3].hypotheses] == ["X &lt; Y<br>Z", "X &lt; Y'<br>Z'"]
+        (answer,) = stream(stub, "<u>a</u>", mime_type="text/html")
+        assert answer.translation.translated_text == "<u>A</u>"
 
 
 def test_formality_and_warnings_arrive(stub: pb_grpc.TranslationServiceStub) -> None:
