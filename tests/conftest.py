@@ -78,6 +78,7 @@ max_steps = 3
 max_tokens = 60
 batch_tokens = 256
 warmup_steps = 20
+bf16 = false # one process has one precision (Accelerate): that of the other runs in the tests
 
 [[corpus]]
 path = "train.tsv"
