@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -63,6 +63,11 @@ def read_tokens(path: str) -> list[bytes]:
     return tokens
 
 
+def is_known(token: bytes, tokens: Sequence[bytes]) -> bool:
+    """All are compared, each in constant time: how long it takes says nothing about any of them."""
+    return sum(hmac.compare_digest(token, known) for known in tokens) > 0
+
+
 def token_of(metadata: Any) -> bytes:
     for key, value in metadata or ():
         if key == "authorization" and str(value)[:7].lower() == "bearer ":
@@ -91,9 +96,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or handler_call_details.method.startswith(OPEN_METHODS):
             return handler
-        given = token_of(handler_call_details.invocation_metadata)
-        # All are compared, each in constant time: how long it takes says nothing about any of them.
-        if sum(hmac.compare_digest(given, token) for token in self._tokens):
+        if is_known(token_of(handler_call_details.invocation_metadata), self._tokens):
             return handler
         self._metrics.refusals.labels("token").inc()
         return handler_like(handler, _deny)

@@ -132,7 +132,8 @@ def overhead_ms(here: Callable[[str], Any], there: Callable[[str], Any]) -> floa
 @contextlib.contextmanager
 def own_server(checkpoint: str | None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`nmt serve` as a process of its own, once it serves."""
-    command = [sys.executable, "-m", "service.cli", "serve", "--listen", "127.0.0.1:0", "--set", "log_format=text"]
+    command = [sys.executable, "-m", "service.cli", "serve", "--listen", "127.0.0.1:0", "--web", "off"]
+    command += ["--set", "log_format=text"]
     command += ["--checkpoint", checkpoint] if checkpoint else []
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:

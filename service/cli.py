@@ -129,10 +129,14 @@ def translate(
 @main.command(short_help="Serve models over gRPC.")
 @click.option("--checkpoint", metavar="DIR[,DIR]...", help="Checkpoints or folders of them.  [default: shipped]")
 @click.option("--listen", metavar="HOST:PORT", help="Port 0 takes a free one.  [default: localhost:50051]")
+@click.option("--web", metavar="HOST:PORT", help="Web page and HTTP API, or off.  [default: localhost:8080]")
 @click.option("--workers", type=int, metavar="N", help="Processes that share the port.  [default: 1]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of service.config.")
-def serve(checkpoint: str | None, listen: str | None, workers: int | None, settings: tuple[str, ...]) -> None:
-    """Serve translation.v1.TranslationService until SIGTERM or Ctrl-C, then finish the calls in flight.
+def serve(
+    checkpoint: str | None, listen: str | None, web: str | None, workers: int | None, settings: tuple[str, ...]
+) -> None:
+    """Serve translation.v1.TranslationService until SIGTERM or Ctrl-C, then finish the calls in flight; beside it, as a
+    process of its own, the web page.
 
     Health reports SERVING once the models are loaded and warm. SIGHUP looks for new, changed and removed checkpoints.
     The log on standard error names the port.
@@ -144,14 +148,14 @@ def serve(checkpoint: str | None, listen: str | None, workers: int | None, setti
     from service.server import serve as run
     from service.supervisor import supervise, this_worker
 
-    options = {"listen": listen, "workers": workers}
+    options = {"listen": listen, "web": web, "workers": workers}
     given = [f"{name}={value}" for name, value in options.items() if value is not None]
     config = ServiceConfig.from_settings([*settings, *given])
     set_up_logging(config.log_format)
     worker = this_worker()
     if worker:
         config = config.for_worker(*worker)
-    elif config.workers > 1:
+    elif config.workers > 1 or config.web_listen:
         sys.exit(supervise(config))
     paths = [Path(path) for path in checkpoint.split(",")] if checkpoint else [None]
 
@@ -163,6 +167,25 @@ def serve(checkpoint: str | None, listen: str | None, workers: int | None, setti
     answered = asyncio.run(run(paths, load, config, worker=worker is not None))
     logging.shutdown()
     os._exit(0 if answered else 1)  # the model's thread may still be at work, and there is no waiting for it
+
+
+@main.command(short_help="Serve the web page and an HTTP API.")
+@click.option("--server", metavar="HOST:PORT", help="Of 'nmt serve'.  [default: localhost:50051]")
+@click.option("--listen", metavar="HOST:PORT", help="Port 0 takes a free one.  [default: localhost:8080]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of service.gateway.config.")
+def gateway(server: str | None, listen: str | None, settings: tuple[str, ...]) -> None:
+    """Serve the web page and LibreTranslate's HTTP API in front of a running 'nmt serve', on this machine or another,
+    until SIGTERM or Ctrl-C. /docs describes the API.
+    """
+    from service.gateway.config import GatewayConfig
+    from service.gateway.run import serve as run
+    from service.observe import set_up_logging
+
+    options = {"server": server, "listen": listen}
+    given = [f"{name}={value}" for name, value in options.items() if value is not None]
+    config = GatewayConfig.from_settings([*settings, *given])
+    set_up_logging(config.log_format)
+    run(config)
 
 
 @main.group(short_help="Measure speed.")

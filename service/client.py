@@ -83,17 +83,20 @@ class Connection:
             raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
         return grpc.ssl_channel_credentials(*files)
 
+    def channels(self, library: Any = grpc, more: Sequence[tuple[str, Any]] = ()) -> list[Any]:
+        """A channel to each server; ``library``: grpc or grpc.aio, ``more``: options beside our own."""
+        secure, options = self.credentials(), [*OPTIONS, *more]
+        if secure:
+            return [library.secure_channel(address, secure, options) for address in self.addresses()]
+        return [library.insecure_channel(address, options) for address in self.addresses()]
+
 
 class Client:
     """Synchronous; may be used from several threads. Arguments as of ``Connection``."""
 
     def __init__(self, servers: str, timeout: float = 300.0, **how: Any) -> None:
-        self._connection = connection = Connection(servers, timeout, **how)
-        secure = connection.credentials()
-        self._channels = [
-            grpc.secure_channel(address, secure, OPTIONS) if secure else grpc.insecure_channel(address, OPTIONS)
-            for address in connection.addresses()
-        ]
+        self._connection = Connection(servers, timeout, **how)
+        self._channels = self._connection.channels()
         self._stubs = itertools.cycle([pb_grpc.TranslationServiceStub(channel) for channel in self._channels])
         self._threads = ThreadPoolExecutor(REQUESTS_IN_FLIGHT)
 
@@ -183,12 +186,8 @@ class AsyncClient:
     """As ``Client``, in an event loop."""
 
     def __init__(self, servers: str, timeout: float = 300.0, **how: Any) -> None:
-        self._connection = connection = Connection(servers, timeout, **how)
-        secure = connection.credentials()
-        self._channels = [
-            grpc.aio.secure_channel(address, secure, OPTIONS) if secure else grpc.aio.insecure_channel(address, OPTIONS)
-            for address in connection.addresses()
-        ]
+        self._connection = Connection(servers, timeout, **how)
+        self._channels = self._connection.channels(grpc.aio)
         self._stubs = itertools.cycle([pb_grpc.TranslationServiceStub(channel) for channel in self._channels])
 
     async def __aenter__(self) -> AsyncClient:

@@ -65,7 +65,7 @@ class Process:
 
     def __init__(self, command: Sequence[str], *args: str, environment: dict[str, str] | None = None) -> None:
         self.popen = subprocess.Popen(
-            [*command, "serve", "--listen", "127.0.0.1:0", *args],
+            [*command, "serve", "--listen", "127.0.0.1:0", "--web", "off", *args],
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
