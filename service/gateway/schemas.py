@@ -119,6 +119,7 @@ class Language(BaseModel):
     code: str
     name: str
     targets: list[str]
+    formality: bool = Field(description="Extension: whether formality has an effect in translations into it.")
 
 
 class FileBody(Keyed):

@@ -43,6 +43,7 @@ async function translate(signal) {
   const other = languages.otherThan(written);
   if (written === request.target && other) {
     // what is in the target language already is wanted in another
+    languages.detected = written;
     languages.choose({ source: request.source, target: other });
     request = currentRequest();
     found = await ask(request, signal);
@@ -52,6 +53,7 @@ async function translate(signal) {
 }
 
 function currentRequest() {
+  glossary.show(...languages.pair);
   return {
     q: text.value,
     source: languages.source,
@@ -80,6 +82,7 @@ async function ask(request, signal) {
 
 /** Translate when the text rests, by default for about as long as the last call took. */
 function translateSoon(milliseconds = Math.min(PAUSE.most, Math.max(PAUSE.least, seconds * 1000))) {
+  glossary.show(...languages.pair);
   showCount();
   notice.hide();
   latest.cancel();
@@ -87,10 +90,10 @@ function translateSoon(milliseconds = Math.min(PAUSE.most, Math.max(PAUSE.least,
   if (!text.value.trim()) return showNothing();
   if (over() > 0) {
     const n = characters(text.value);
+    showNothing();
     return notice.show(t("too.long", { n, limit: settings.charLimit, over: over() }));
   }
   if (!languages.target) return; // the languages are not there yet
-  glossary.show(...languages.pair);
   setBusy(true);
   latest.soon(milliseconds);
 }
@@ -103,6 +106,7 @@ function translateNow() {
 
 function setBusy(busy) {
   $("busy").classList.toggle("on", busy);
+  output.classList.toggle("stale", busy);
   output.ariaBusy = String(busy);
 }
 
@@ -120,9 +124,7 @@ function showAnswer(found) {
   answer = found;
   languages.detected = found.detectedLanguage?.language ?? "";
   glossary.show(...languages.pair);
-  hypotheses = [found.translatedText, ...new Set(found.alternatives ?? [])].filter(
-    (one, i, all) => all.indexOf(one) === i,
-  );
+  hypotheses = [...new Set([found.translatedText, ...(found.alternatives ?? [])])];
   showTexts();
   showConfidence();
   showWarnings();
@@ -132,6 +134,7 @@ function showAnswer(found) {
 
 function showError(error) {
   setBusy(false);
+  output.classList.add("stale"); // of an earlier text
   if (error.status === 401 || error.status === 403) {
     $("key").hidden = false;
     return notice.show(error.message || t("key.wrong"));
@@ -372,7 +375,7 @@ async function start() {
     return notice.showError(error, start);
   }
   $("key").hidden = !settings.keyRequired;
-  languages.know(known, settings.formality ?? []);
+  languages.know(known);
   glossary.show(...languages.pair);
   if (settings.filesTranslation) {
     const fields = () => ({ source: languages.source, target: languages.target, formality: languages.formality });

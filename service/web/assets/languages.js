@@ -8,8 +8,7 @@ const swap = document.getElementById("swap");
 const PAIR = "nmt.pair"; // the last choice, in the browser's storage
 
 export class Languages {
-  #known = []; // {code, name, targets}
-  #formal = []; // targets that have a form of address
+  #known = []; // {code, name, targets, formality}
   #detected = "";
 
   /** changed is called when the reader has chosen something else. */
@@ -51,9 +50,9 @@ export class Languages {
     this.#show();
   }
 
-  /** What the server knows: its /languages, and the targets that have a form of address. */
-  know(languages, formal) {
-    [this.#known, this.#formal] = [languages, formal];
+  /** What the server has: its /languages. */
+  know(languages) {
+    this.#known = languages;
     const [chosenSource, chosenTarget] = (localStorage.getItem(PAIR) ?? "auto ").split(" ");
     this.choose({ source: chosenSource, target: chosenTarget });
   }
@@ -106,7 +105,7 @@ export class Languages {
   #show() {
     const found = this.#known.find(({ code }) => code === this.#detected);
     source.options[0].text = found ? t("detected", { language: nameOf(found) }) : t("detect");
-    formality.hidden = !this.#formal.includes(this.target);
+    formality.hidden = !this.#known.find(({ code }) => code === this.target)?.formality;
     swap.disabled = !this.written || !this.#targetsOf(this.target).includes(this.written);
     localStorage.setItem(PAIR, `${this.source} ${this.target}`);
   }
