@@ -94,8 +94,8 @@ def supervise(config: ServiceConfig) -> int:
             if child.process.poll() is None:
                 child.process.send_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, pass_on)
+    for wanted in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(wanted, pass_on)
     for number in range(config.workers):
         workers.append(worker(number, listen))
         children.append(workers[-1])

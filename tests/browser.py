@@ -92,7 +92,7 @@ def tab(browser: Any, url: str, wait: bool = True, **options: Any) -> Iterator[T
 def watch(opened: Tab) -> None:
     def console(message: Any) -> None:
         # "Failed to load resource" is how Chromium notes each answer of 400 and above
-        if message.type in ("error", "warning") and "Failed to load resource" not in message.text:
+        if message.type == "error" and "Failed to load resource" not in message.text:
             opened.errors.append(message.text)
 
     opened.page.on("console", console)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import math
-from typing import Any
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
 
 import grpc
 import grpc.aio
@@ -19,6 +21,7 @@ from protos.translation.v1 import translation_pb2_grpc as pb_grpc
 from service.client import retry_info
 from service.gateway.config import GatewayConfig
 
+T = TypeVar("T")
 HEALTH_SECONDS = 5.0
 # A name with several addresses (replicas behind a headless service): calls take turns over all of them, and one that
 # was lost on the way is made again, on the next.
@@ -100,6 +103,16 @@ class Backend:
         if code == grpc.StatusCode.UNAVAILABLE:
             text = f"the translation server does not answer: {text}"
         return HTTPException(status, text, {"Retry-After": "1"} if status == 503 else None)
+
+
+async def all_or_none(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """The results of calls that are made together. The first failure, or a cancellation, cancels the rest."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def violations(error: Any) -> str:

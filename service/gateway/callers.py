@@ -28,7 +28,7 @@ class Callers:
     async def let_in(self, request: Request, key: str) -> str:
         """The caller's key for the call to the server; HTTPException 403 or 429."""
         key = key or bearer(request)
-        if self._tokens and not is_known(key.encode(), self._tokens):
+        if not (key.isascii() and key.isprintable()) or (self._tokens and not is_known(key.encode(), self._tokens)):
             raise HTTPException(403, "no valid api_key; ask the operator of this server for one")
         # without tokens anyone could make up keys, so the address counts
         caller = key if self._tokens else (request.client.host if request.client else "")

@@ -16,7 +16,7 @@ from model.errors import UserError
 from protos.translation.v1 import translation_pb2 as pb
 from service.client import REQUESTS_IN_FLIGHT, requests_of
 from service.documents import FORMATS, Options, Record, format_of
-from service.gateway.backend import Backend
+from service.gateway.backend import Backend, all_or_none
 from service.gateway.schemas import FORMALITIES, FileBody, language
 
 KEPT_SECONDS = 600.0
@@ -86,12 +86,7 @@ class Files:
                 answer = await self._backend.call("Translate", request, key)
             return dict(zip(contents, answer.translations, strict=True))
 
-        tasks = [asyncio.create_task(part(contents)) for contents in requests_of(dict.fromkeys(texts))]
-        try:
-            parts = await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+        parts = await all_or_none(part(contents) for contents in requests_of(dict.fromkeys(texts)))
         return {text: translation for found in parts for text, translation in found.items()}
 
     def get(self, name: str) -> bytes | None:

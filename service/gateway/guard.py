@@ -32,7 +32,11 @@ class GatewayMetrics:
         self.registry = registry = CollectorRegistry()
         self.requests = Counter("nmt_http_requests", "Answered requests.", ("path", "status"), registry=registry)
         self.seconds = Histogram(
-            "nmt_http_seconds", "From a request's head to its answer's end.", ("path",), buckets=SECONDS, registry=registry
+            "nmt_http_seconds",
+            "From a request's head to its answer's end.",
+            ("path",),
+            buckets=SECONDS,
+            registry=registry,
         )
 
 
@@ -61,10 +65,7 @@ class Guard:
             if not await self._run(scope, receive, send_guarded):
                 status = CLIENT_GONE
         except Exception as error:
-            log.error("a request of %s failed", scope["path"], exc_info=error)
-            if not status:
-                answer = JSONResponse({"error": "the gateway failed; its log says why"}, 500)
-                await answer(scope, receive, send_guarded)
+            log.error("a request failed", exc_info=error)  # after its answer, 500
         finally:
             path = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(path, status or CLIENT_GONE).inc()

@@ -10,6 +10,7 @@ import socket
 
 import uvicorn
 from prometheus_client import start_http_server
+from starlette.types import ASGIApp
 
 from model.errors import UserError
 from service.config import host_and_port
@@ -23,8 +24,8 @@ DRAIN_SECONDS = 10  # after SIGTERM or SIGINT, for the answers under way
 
 
 def serve(config: GatewayConfig) -> None:
-    """Serve until SIGTERM or SIGINT, or until the supervisor is gone, if there is one. ServiceError where the port cannot
-    be had."""
+    """Serve until SIGTERM or SIGINT, or until the supervisor is gone, if there is one. ServiceError where the
+    port cannot be had."""
     parent = os.getppid() if WEB_SOCKET in os.environ else None
     metrics = GatewayMetrics()
     app = create_app(config, metrics)
@@ -35,20 +36,7 @@ def serve(config: GatewayConfig) -> None:
             start_http_server(port, host, metrics.registry)
         except OSError as error:
             raise UserError(f"metrics_listen = {config.metrics_listen}: {error.strerror}") from None
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_config=None,  # ours, which is set up already
-            access_log=False,  # metrics count; a path may be a name that only one client should know
-            lifespan="on",
-            limit_concurrency=config.max_connections,
-            forwarded_allow_ips=config.trusted_proxies or [],
-            proxy_headers=bool(config.trusted_proxies),
-            server_header=False,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-        )
-    )
+    server = uvicorn_server(app, config)
     address = listener.getsockname()
     host, port = address[0], address[1]
     log.info("web page and HTTP API on http://%s:%d, for %s", f"[{host}]" if ":" in host else host, port, config.server)
@@ -63,6 +51,23 @@ def serve(config: GatewayConfig) -> None:
             watch.cancel()
 
     asyncio.run(run())
+
+
+def uvicorn_server(app: ASGIApp, config: GatewayConfig) -> uvicorn.Server:
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    return uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_config=None,  # ours, which is set up already
+            access_log=False,  # metrics count; a path may be a name that only one client should know
+            lifespan="on",
+            limit_concurrency=config.max_connections,
+            forwarded_allow_ips=config.trusted_proxies or [],
+            proxy_headers=bool(config.trusted_proxies),
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
+    )
 
 
 async def end_with(parent: int, server: uvicorn.Server) -> None:

@@ -12,7 +12,13 @@ export class ApiError extends Error {
 }
 
 export const setKey = (key) => sessionStorage.setItem(KEY, key);
-export const apiKey = () => sessionStorage.getItem(KEY) ?? "";
+export const hasKey = () => sessionStorage.getItem(KEY) !== null;
+
+/** Headers with the API key, if there is one. */
+export function authorization() {
+  const key = sessionStorage.getItem(KEY);
+  return key ? { Authorization: `Bearer ${key}` } : {};
+}
 
 async function call(path, options) {
   let response, body;
@@ -39,7 +45,7 @@ export function read(status, body, retryAfter) {
   throw new ApiError(status, found.error ?? "", Number.isNaN(seconds) ? null : seconds);
 }
 
-export const get = (path) => call(path, {});
+export const get = (path) => call(path, { headers: authorization() });
 
 export async function blobOf(path) {
   const response = await fetch(path).catch(() => null);
@@ -48,11 +54,6 @@ export async function blobOf(path) {
 }
 
 export function post(path, body, signal) {
-  const key = apiKey();
-  return call(path, {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(key ? { ...body, api_key: key } : body),
-    signal,
-  });
+  const headers = { "Content-Type": "application/json", ...authorization() };
+  return call(path, { method: "POST", headers, body: JSON.stringify(body), signal });
 }

@@ -1,5 +1,5 @@
 // The page: what was typed goes out, what came back is shown. Each other concern has a module of its own.
-import { get, post, setKey } from "./api.js";
+import { get, hasKey, post, setKey } from "./api.js";
 import { WordMarks } from "./alignment.js";
 import { Attention } from "./attention.js";
 import { make } from "./dom.js";
@@ -82,8 +82,9 @@ async function ask(request, signal) {
 
 /** Translate when the text rests, by default for about as long as the last call took. */
 function translateSoon(milliseconds = Math.min(PAUSE.most, Math.max(PAUSE.least, seconds * 1000))) {
-  glossary.show(...languages.pair);
   showCount();
+  if (!languages.target) return; // they are not there yet; start() goes on
+  glossary.show(...languages.pair);
   notice.hide();
   latest.cancel();
   setBusy(false);
@@ -93,7 +94,6 @@ function translateSoon(milliseconds = Math.min(PAUSE.most, Math.max(PAUSE.least,
     showNothing();
     return notice.show(t("too.long", { n, limit: settings.charLimit, over: over() }));
   }
-  if (!languages.target) return; // the languages are not there yet
   setBusy(true);
   latest.soon(milliseconds);
 }
@@ -132,7 +132,7 @@ function showAnswer(found) {
   announceTranslation();
 }
 
-function showError(error) {
+function showError(error, again = translateNow) {
   setBusy(false);
   output.classList.add("stale"); // of an earlier text
   if (error.status === 401 || error.status === 403) {
@@ -140,7 +140,7 @@ function showError(error) {
     return notice.show(error.message || t("key.wrong"));
   }
   if (!("status" in error)) throw error;
-  notice.showError(error, translateNow);
+  notice.showError(error, again);
 }
 
 /** Both panes and the alternatives. Only the best translation comes with links between words. */
@@ -353,7 +353,9 @@ $("key").addEventListener("submit", (event) => {
   event.preventDefault();
   setKey($("key-value").value);
   $("key").hidden = true;
-  translateNow();
+  notice.hide();
+  if (languages.target) translateNow();
+  else start();
 });
 
 // ---- the beginning
@@ -372,9 +374,9 @@ async function start() {
   try {
     [known, settings] = await Promise.all([get("languages"), get("frontend/settings")]);
   } catch (error) {
-    return notice.showError(error, start);
+    return showError(error, start);
   }
-  $("key").hidden = !settings.keyRequired;
+  $("key").hidden = !settings.keyRequired || hasKey();
   languages.know(known);
   glossary.show(...languages.pair);
   if (settings.filesTranslation) {

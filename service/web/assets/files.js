@@ -1,5 +1,5 @@
 // Files: dropped or chosen, sent with progress, offered for download.
-import { apiKey, ApiError, blobOf, read } from "./api.js";
+import { ApiError, authorization, blobOf, read } from "./api.js";
 import { iconButton, make } from "./dom.js";
 import { percent, t } from "./strings.js";
 
@@ -77,7 +77,7 @@ const translatedName = (name, target) => name.replace(/(\.\w+)?$/, (ending) => `
 /** XMLHttpRequest, because fetch does not tell how much of a file is sent. */
 function send(file, fields, row) {
   const form = new FormData();
-  for (const [name, value] of Object.entries({ ...fields, api_key: apiKey() })) if (value) form.append(name, value);
+  for (const [name, value] of Object.entries(fields)) form.append(name, value);
   form.append("file", file);
   const request = new XMLHttpRequest();
   row.cancel.onclick = () => request.abort();
@@ -93,6 +93,7 @@ function send(file, fields, row) {
       }
     });
     request.open("POST", "translate_file");
+    for (const header of Object.entries(authorization())) request.setRequestHeader(...header);
     request.send(form);
   });
 }

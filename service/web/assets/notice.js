@@ -5,6 +5,7 @@ const box = document.getElementById("notice");
 const line = document.getElementById("notice-text");
 const count = document.getElementById("notice-count"); // not a live region: a screen reader would read every second
 const button = document.getElementById("retry");
+const LEAST_SECONDS = 5; // between tries while there is no server: a page may be left open over night
 let timer = 0;
 let again = null;
 
@@ -34,14 +35,16 @@ export function show(text, action = null) {
 
 /** Say what an ApiError means; offer action again where that can help, and do so unasked when the server says when. */
 export function showError(error, action) {
-  if (error.status === 429 && error.retryAfter !== null) return countDown(Math.ceil(error.retryAfter), action);
-  if (error.status === 0) return show(t(navigator.onLine ? "unreachable" : "offline"), action);
-  const mayPass = error.status === 429 || error.status >= 500;
-  show(error.message || t("failed", { status: error.status }), mayPass ? action : null);
+  const { status, message, retryAfter } = error;
+  if (status === 0) return show(t(navigator.onLine ? "unreachable" : "offline"), action);
+  const text = status === 429 ? t("busy") : message || t("failed", { status });
+  if (status === 429 && retryAfter !== null) return countDown(text, Math.ceil(retryAfter), action);
+  if (status === 503 && retryAfter !== null) return countDown(text, Math.max(LEAST_SECONDS, Math.ceil(retryAfter)), action);
+  show(text, status === 429 || status >= 500 ? action : null);
 }
 
-function countDown(seconds, action) {
-  show(t("busy"), action);
+function countDown(text, seconds, action) {
+  show(text, action);
   count.textContent = t("busy.next", { n: seconds });
   const until = Date.now() + seconds * 1000;
   timer = setInterval(() => {
