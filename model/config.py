@@ -96,6 +96,7 @@ class SearchConfig:
     length_penalty: float = 1.0  # score = log-probability / length ** length_penalty
     max_length_ratio: float = 1.5  # a hypothesis ends after ratio * source pieces + max_length_offset pieces
     max_length_offset: int = 10
+    exact: bool = False  # beam search: give up no hypothesis that could still win, however unlikely; slower
     sampling: bool = False  # draw tokens instead of maximising
     temperature: float = 1.0  # sampling only: below 1 sharpens, above 1 flattens
     top_k: int = 0  # sampling only: draw from the k likeliest tokens; 0 draws from all

@@ -9,6 +9,7 @@ digits; their separators may change, since "3.5" is "3,5" in German, and so may 
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ _ITEM = re.compile(
     r"|%(?:\(\w+\)|\d+\$)?[-+#0]*\d*(?:\.\d+)?[sdiufxXgGeEc@](?!\w)"  # %s, %(name)d, %1$s, %.2f
     r"|</?[A-Za-z][\w-]*(?:\s[^<>]*)?/?>"  # <b>, </b>, <a href="...">, <br/>
 )
+_MAYBE_ITEM = re.compile(r"[{%<@]|://|www\.")  # none of these, no item
+_DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"\d(?:(?:[\d.,:]|[ \xa0\u202f](?=\d{3}\b))*\d)?")  # 7; 3.5; 2:40; 1,000; 1 000
 _AFTERNOON = re.compile(r"(1[01]|0?[1-9])((?::\d\d)?)\s*p\.?m\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+")
@@ -53,10 +56,16 @@ def warnings(source: str, hypothesis: str) -> tuple[QualityWarning, ...]:
 
 def changed_items(source: str, hypothesis: str) -> list[str]:
     """URLs, addresses, placeholders and tags that are missing or multiplied, and numbers whose digits are missing."""
-    changed = [item for item in dict.fromkeys(_ITEM.findall(source)) if source.count(item) != hypothesis.count(item)]
+    changed = [item for item in dict.fromkeys(_items(source)) if source.count(item) != hypothesis.count(item)]
+    if not _DIGIT.search(source):
+        return changed
     source, hypothesis = _ITEM.sub(" ", source), _ITEM.sub(" ", hypothesis)
     by_24_hours = _AFTERNOON.sub(lambda match: f"{int(match[1]) + 12}{match[2]}", source)
     return changed + min(_lost_numbers(source, hypothesis), _lost_numbers(by_24_hours, hypothesis), key=len)
+
+
+def _items(text: str) -> list[str]:
+    return _ITEM.findall(text) if _MAYBE_ITEM.search(text) else []
 
 
 def _lost_numbers(source: str, hypothesis: str) -> list[str]:
@@ -85,9 +94,11 @@ def repetition(source: str, hypothesis: str) -> str:
 
 def is_copy(source: str, hypothesis: str) -> bool:
     """Whether the words of the hypothesis are nearly all the source's. Short ones may be names."""
-    words = [Counter(word for word in _words(text) if len(word) > 1) for text in (source, hypothesis)]
-    size = min(words[0].total(), words[1].total())
-    return min(map(len, words)) >= COPY_WORDS and (words[0] & words[1]).total() > COPY_SHARE * size
+    words = [[word for word in _words(text) if len(word) > 1] for text in (source, hypothesis)]
+    if min(len(set(some)) for some in words) < COPY_WORDS:
+        return False
+    shared = (Counter(words[0]) & Counter(words[1])).total()
+    return shared > COPY_SHARE * min(map(len, words))
 
 
 def is_odd_length(source: str, hypothesis: str) -> bool:
@@ -100,6 +111,8 @@ def _loop(text: str) -> str:
     if match := _LOOP_IN_WORD.search(text):
         return match[1]
     words = _words(text)
+    if len(set(words)) == len(words):
+        return ""
     for size in range(1, min(LOOP_WORDS, len(words) // 2) + 1):
         needed = size * (LOOP_TIMES.get(size, 2) - 1)  # so many words in a row equal the one a phrase before
         run = 0
@@ -110,8 +123,9 @@ def _loop(text: str) -> str:
     return ""
 
 
-def _words(text: str) -> list[str]:
-    return [word.casefold() for word in _WORD.findall(_ITEM.sub(" ", text))]
+@functools.lru_cache(256)  # a source has several hypotheses, each looked at by several guards
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(_WORD.findall((_ITEM.sub(" ", text) if _MAYBE_ITEM.search(text) else text).casefold()))
 
 
 def _digits(number: str) -> str:

@@ -143,7 +143,12 @@ class Int8Decoder:
         addresses = np.array([[a.ctypes.data for a in arrays] for arrays in (caches, memories)], dtype=np.int64)
         tokens = np.concatenate([np.array(source, dtype=np.int32) for source in sources])
         self.model.kernels.nmt_encode(
-            self.model.handle, count, _pointer(tokens), _pointer(lengths), ctypes.c_void_p(addresses[1].ctypes.data)
+            self.model.handle,
+            torch.get_num_threads(),
+            count,
+            _pointer(tokens),
+            _pointer(lengths),
+            _pointer(addresses[1]),
         )
         self.memories += memories
         self.caches += caches
@@ -159,6 +164,7 @@ class Int8Decoder:
         found = np.empty(values.shape, dtype=np.int32)
         self.model.kernels.nmt_step(
             self.model.handle,
+            torch.get_num_threads(),
             len(tokens),
             self.beam,
             candidates,

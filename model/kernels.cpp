@@ -3,7 +3,7 @@
 // One call makes one step for a block of rows, through every layer, and ends in the k likeliest next tokens: a row's
 // numbers stay in the cache, nothing is written between two operations that need not be, and the logits of the whole
 // vocabulary never exist. Each row is computed by itself: its result does not depend on its neighbours, bit by bit.
-// A plain C interface, called by model/runtime.py, which says what every argument is.
+// A plain C interface, called by model/int8.py, which says what every argument is.
 //
 // Quantisation: weight column j = scale[j] * (w - 128) with w in 1..255, activation row = scale * a with a in -127..127;
 // the product is exact in 32 bits (vpdpbusd takes one unsigned side: the 128 leaves again through the sum of the row).
@@ -11,15 +11,21 @@
 #include <immintrin.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <condition_variable>
 #include <cstdint>
 #include <cstring>
+#include <functional>
+#include <mutex>
+#include <thread>
 #include <vector>
 
 namespace {
 
 constexpr int PANEL = 64;   // columns of a weight panel: four registers
 constexpr int CHUNK = 64;   // rows that go through all layers together: their numbers fit the second-level cache
+constexpr int LEAST = 24;   // fewer rows a thread are not worth waking it
 constexpr int LANES = 16;   // floats in a register
 constexpr float EPSILON = 1e-5f;  // of torch.nn.LayerNorm
 
@@ -120,26 +126,39 @@ struct Quantised {
   }
 };
 
-// M rows times one panel: `put(row, column, value)` gets 16 columns at a time.
+// sum += four products of 8-bit numbers, in each lane. The intrinsic lets GCC copy all sums at every turn of the loop.
+inline void add_products(__m512i& sum, __m512i unsigned_bytes, __m512i signed_bytes) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(unsigned_bytes), "v"(signed_bytes));
+}
+
+// M rows times one panel: `put(row, column, value)` gets 16 columns at a time. The sums stay in registers only where
+// every loop over them is unrolled, which GCC must be told: without, this runs at a third of its speed.
 template <int M, class Put>
 inline void multiply(const Quantised& x, int row, const Linear& linear, int panel, Put put) {
   __m512i sum[M][4];
+#pragma GCC unroll 4
   for (int m = 0; m < M; m++)
+#pragma GCC unroll 4
     for (int j = 0; j < 4; j++) sum[m][j] = _mm512_setzero_si512();
   const uint8_t* w = linear.weight + size_t(panel) * PANEL * linear.inputs;
   const int8_t* a = x.data.data() + size_t(row) * x.width;
   for (int i = 0; i < linear.inputs; i += 4, w += 4 * PANEL) {
     __m512i columns[4];
+#pragma GCC unroll 4
     for (int j = 0; j < 4; j++) columns[j] = _mm512_loadu_si512(w + 64 * j);
+#pragma GCC unroll 4
     for (int m = 0; m < M; m++) {
       int32_t four;
       std::memcpy(&four, a + size_t(m) * x.width + i, 4);
-      for (int j = 0; j < 4; j++) sum[m][j] = _mm512_dpbusd_epi32(sum[m][j], columns[j], _mm512_set1_epi32(four));
+#pragma GCC unroll 4
+      for (int j = 0; j < 4; j++) add_products(sum[m][j], columns[j], _mm512_set1_epi32(four));
     }
   }
+#pragma GCC unroll 4
   for (int j = 0; j < 4; j++) {
     const int column = panel * PANEL + j * LANES;
     const __m512 scale = load(linear.scale + column), bias = load(linear.bias + column);
+#pragma GCC unroll 4
     for (int m = 0; m < M; m++) {
       const __m512i exact = _mm512_sub_epi32(sum[m][j], _mm512_set1_epi32(x.offset[row + m]));
       const __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(exact), _mm512_set1_ps(x.scale[row + m]));
@@ -150,7 +169,6 @@ inline void multiply(const Quantised& x, int row, const Linear& linear, int pane
 
 template <class Put>
 inline void multiply(const Quantised& x, int rows, const Linear& linear, int panel, Put put) {
-  // 16 sums at a time: with 20 or more, Zen 4 falls to half its speed
   int row = 0;
   for (; row + 4 <= rows; row += 4) multiply<4>(x, row, linear, panel, put);
   switch (rows - row) {
@@ -373,8 +391,13 @@ void likeliest(const Model& model, int rows, int k, float* values, int32_t* toke
       sum[r] = _mm512_add_ps(sum[r], _mm512_add_ps(left, right));
       Best best{k, values + size_t(r) * k, tokens + size_t(r) * k};
       if (_mm512_cmp_ps_mask(most, _mm512_set1_ps(best.values[k - 1]), _CMP_GT_OQ))
-        for (int i = 0; i < columns; i++)
-          if (row[i] > best.values[k - 1] && !model.forbidden[first + i]) best.offer(row[i], first + i);
+        for (int j = 0; j < PANEL; j += LANES) {
+          unsigned better = _mm512_cmp_ps_mask(load(row + j), _mm512_set1_ps(best.values[k - 1]), _CMP_GT_OQ);
+          for (; better; better &= better - 1) {
+            const int i = j + __builtin_ctz(better);
+            if (!model.forbidden[first + i]) best.offer(row[i], first + i);
+          }
+        }
     }
   }
   for (int r = 0; r < rows; r++) {
@@ -435,11 +458,61 @@ void step(const Model& model, int rows, const Row* row, int k, float* values, in
   likeliest(model, rows, k, values, tokens, work);
 }
 
+// Threads that wait for work. The caller works, too, and only waits for what others have begun: where they are busy
+// with another caller, or gone after a fork, it does everything itself.
+class Team {
+ public:
+  // work(0) ... work(count - 1), on at most `threads` threads.
+  void run(int count, int threads, const std::function<void(int)>& work) {
+    std::unique_lock<std::mutex> alone(caller_, std::try_to_lock);
+    if (threads <= 1 || count <= 1 || !alone) {
+      for (int i = 0; i < count; i++) work(i);
+      return;
+    }
+    {
+      std::lock_guard<std::mutex> guard(mutex_);
+      for (; started_ + 1 < threads; started_++) std::thread([this]() { serve(); }).detach();
+      work_ = &work, count_ = count, next_ = 0, helpers_ = threads - 1;
+    }
+    wake_.notify_all();
+    for (int i; (i = next_++) < count;) work(i);
+    std::unique_lock<std::mutex> guard(mutex_);
+    helpers_ = 0;  // who has not come yet need not come
+    done_.wait(guard, [this]() { return active_ == 0; });
+  }
+
+ private:
+  void serve() {
+    std::unique_lock<std::mutex> guard(mutex_);
+    for (;;) {
+      wake_.wait(guard, [this]() { return helpers_ > 0; });
+      helpers_--, active_++;
+      const std::function<void(int)>& work = *work_;
+      const int count = count_;
+      guard.unlock();
+      for (int i; (i = next_++) < count;) work(i);
+      guard.lock();
+      if (--active_ == 0) done_.notify_one();
+    }
+  }
+
+  std::mutex caller_, mutex_;
+  std::condition_variable wake_, done_;
+  const std::function<void(int)>* work_ = nullptr;
+  std::atomic<int> next_{0};
+  int count_ = 0, started_ = 0, helpers_ = 0, active_ = 0;
+};
+
+Team& team() {
+  static Team* team = new Team;  // never destroyed: its threads wait until the process ends
+  return *team;
+}
+
 }  // namespace
 
 extern "C" {
 
-// `numbers`: E, H, inner width, V, encoder layers, decoder layers. `arrays`: what runtime.py lists, in its order.
+// `numbers`: E, H, inner width, V, encoder layers, decoder layers. `arrays`: what int8.py lists, in its order.
 void* nmt_model(const int32_t* numbers, const void* const* arrays) {
   auto next = [&arrays]() { return *arrays++; };
   auto* model = new Model{numbers[0], numbers[1], numbers[2], numbers[3]};
@@ -469,37 +542,39 @@ void* nmt_model(const int32_t* numbers, const void* const* arrays) {
 void nmt_free(void* model) { delete (Model*)model; }
 
 // memories[s]: bfloat16 (decoder layers, lengths[s], 2, E), to be filled.
-void nmt_encode(const void* model, int32_t sentences, const int32_t* tokens, const int32_t* lengths, bf16* const* memories) {
+void nmt_encode(const void* model, int32_t threads, int32_t sentences, const int32_t* tokens, const int32_t* lengths,
+                bf16* const* memories) {
+  struct Part {
+    int first, end;
+    const int32_t* tokens;
+  };
+  int total = 0;
+  for (int s = 0; s < sentences; s++) total += lengths[s];
+  const int most = std::min(CHUNK, std::max(LEAST, (total + threads - 1) / threads));
+  std::vector<Part> parts;
   for (int s = 0; s < sentences;) {
     int rows = 0, end = s;
-    while (end < sentences && (rows == 0 || rows + lengths[end] <= CHUNK)) rows += lengths[end++];
-    encode(*(const Model*)model, end - s, tokens, lengths + s, memories + s);
+    while (end < sentences && (rows == 0 || rows + lengths[end] <= most)) rows += lengths[end++];
+    parts.push_back({s, end, tokens});
     tokens += rows;
     s = end;
   }
+  team().run(parts.size(), threads, [&](int i) {
+    const Part& part = parts[i];
+    encode(*(const Model*)model, part.end - part.first, part.tokens, lengths + part.first, memories + part.first);
+  });
 }
 
 // One step of `sentences` * `beam` rows. A token below 0 marks a row without a hypothesis; its values are -inf.
 //   tokens (sentences, beam), positions (sentences), ancestors (sentences, beam, length of `ancestors_length`),
 //   caches[s]: bfloat16 (decoder layers, capacities[s], beam, 2, E), memories[s] as nmt_encode filled it
 //   -> values and likeliest (sentences, beam, k)
-void nmt_step(const void* model, int32_t sentences, int32_t beam, int32_t k, const int32_t* tokens, const int32_t* positions,
-              const uint8_t* ancestors, int32_t ancestors_length, bf16* const* caches, const int32_t* capacities,
-              const bf16* const* memories, const int32_t* source_lengths, float* values, int32_t* likeliest) {
-  Row rows[CHUNK];
-  int places[CHUNK];
-  std::vector<float> found_values(size_t(CHUNK) * k);
-  std::vector<int32_t> found_tokens(size_t(CHUNK) * k);
-  int count = 0;
-  auto flush = [&]() {
-    if (!count) return;
-    step(*(const Model*)model, count, rows, k, found_values.data(), found_tokens.data());
-    for (int r = 0; r < count; r++) {
-      std::copy_n(found_values.data() + size_t(r) * k, k, values + size_t(places[r]) * k);
-      std::copy_n(found_tokens.data() + size_t(r) * k, k, likeliest + size_t(places[r]) * k);
-    }
-    count = 0;
-  };
+void nmt_step(const void* model, int32_t threads, int32_t sentences, int32_t beam, int32_t k, const int32_t* tokens,
+              const int32_t* positions, const uint8_t* ancestors, int32_t ancestors_length, bf16* const* caches,
+              const int32_t* capacities, const bf16* const* memories, const int32_t* source_lengths, float* values,
+              int32_t* likeliest) {
+  std::vector<Row> rows;
+  std::vector<int> places;
   for (int s = 0; s < sentences; s++)
     for (int b = 0; b < beam; b++) {
       const int place = s * beam + b;
@@ -508,10 +583,24 @@ void nmt_step(const void* model, int32_t sentences, int32_t beam, int32_t k, con
         std::fill_n(likeliest + size_t(place) * k, k, 0);
         continue;
       }
-      places[count] = place;
-      rows[count++] = {tokens[place], positions[s], ancestors + size_t(place) * ancestors_length, b, beam, caches[s], capacities[s], memories[s], source_lengths[s]};
-      if (count == CHUNK) flush();
+      places.push_back(place);
+      rows.push_back({tokens[place], positions[s], ancestors + size_t(place) * ancestors_length, b, beam, caches[s],
+                      capacities[s], memories[s], source_lengths[s]});
     }
-  flush();
+  const int count = rows.size();
+  int parts = std::max((count + CHUNK - 1) / CHUNK, std::min(threads, count / LEAST));
+  if (parts > 1) parts = (parts + threads - 1) / threads * threads;  // as many for each thread
+  const int size = parts ? (count + parts - 1) / parts : 0;
+  team().run(parts, threads, [&](int part) {
+    const int first = part * size, some = std::min(size, count - first);
+    if (some <= 0) return;
+    std::vector<float> found_values(size_t(some) * k);
+    std::vector<int32_t> found_tokens(size_t(some) * k);
+    step(*(const Model*)model, some, rows.data() + first, k, found_values.data(), found_tokens.data());
+    for (int r = 0; r < some; r++) {
+      std::copy_n(found_values.data() + size_t(r) * k, k, values + size_t(places[first + r]) * k);
+      std::copy_n(found_tokens.data() + size_t(r) * k, k, likeliest + size_t(places[first + r]) * k);
+    }
+  });
 }
 }

@@ -9,11 +9,9 @@ from __future__ import annotations
 import functools
 import gc
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -237,16 +235,20 @@ class Translator:
                 continue
             nbest = next(remaining)
             doubts = [self._doubts(part.text, result.ids) for result in nbest]
+            if not all(doubts):  # one is clean
+                segments.append(part)
+                kept.append(nbest)
+                continue
             lost = {doubt.detail for doubt in doubts[0] if doubt.code == "ITEM_CHANGED"}
             around = guards.around_items(part.text)
-            if all(doubts) and any(is_item and text in lost for text, is_item in around):
+            if any(is_item and text in lost for text, is_item in around):
                 cut = [[segment.Segment(t, False)] if item else self._split(t, document.source) for t, item in around]
                 segments += (piece for pieces in cut for piece in pieces)
                 kept += [None for pieces in cut for piece in pieces if piece.translate]
                 rebuilt = True
             else:
                 segments.append(part)
-                kept.append(None if can_widen and all(doubts) else nbest)
+                kept.append(None if can_widen else nbest)
         if rebuilt:
             document = self._document(segments, document.source, document.target, document.formality)
         return document, kept
@@ -263,39 +265,21 @@ class Translator:
     def _search(
         self, sources: list[tuple[int, ...]], config: SearchConfig, progress: Callable[[int], object] | None
     ) -> list[list[SearchResult]]:
-        """Feed pools from a queue sorted by length, longest first, so that neighbours are padded little. PyTorch
-        spreads one pool over the cores by itself; the 8-bit kernels have one pool a core.
-        """
+        """Feed a pool from a queue sorted by length, longest first, so that neighbours are padded little."""
         queue = deque(sorted(range(len(sources)), key=lambda i: -len(sources[i])))
         results: list[list[SearchResult]] = [[] for _ in sources]
-        lock = threading.Lock()
-        threads = max(1, min(torch.get_num_threads(), len(sources) // 4)) if self._int8 else 1
-
-        def work() -> None:
-            pool = self.pool(config)
-            capacity = max(1, POOL_ROWS // pool.beam)
-            waiting: dict[int, int] = {}  # ticket -> index
-            while True:
-                if len(pool) <= capacity * 3 // 4:  # join in groups: encoding one by one is slow
-                    with lock:
-                        count = min(capacity - len(pool), -(-len(queue) // threads))
-                        joining = [queue.popleft() for _ in range(count)]
-                    waiting.update(zip(pool.add([sources[i] for i in joining]), joining, strict=True))
-                if not len(pool):
-                    return
-                finished = pool.step()
-                for ticket, found in finished:
-                    results[waiting.pop(ticket)] = found
-                if progress and finished:
-                    with lock:
-                        progress(len(finished))
-
-        if threads == 1:
-            work()
-        else:
-            with ThreadPoolExecutor(threads) as executor:
-                for future in [executor.submit(work) for _ in range(threads)]:
-                    future.result()
+        pool = self.pool(config)
+        capacity = max(1, POOL_ROWS // pool.beam)
+        waiting: dict[int, int] = {}  # ticket -> index
+        while queue or len(pool):
+            if queue and len(pool) <= capacity * 3 // 4:  # join in groups: encoding one by one is slow
+                joining = [queue.popleft() for _ in range(min(capacity - len(pool), len(queue)))]
+                waiting.update(zip(pool.add([sources[i] for i in joining]), joining, strict=True))
+            finished = pool.step()
+            for ticket, found in finished:
+                results[waiting.pop(ticket)] = found
+            if progress and finished:
+                progress(len(finished))
         return results
 
     def assemble(

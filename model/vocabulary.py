@@ -96,9 +96,14 @@ class Vocabulary:
         return self._processor.is_control(id)
 
     @functools.cached_property
+    def _silent(self) -> frozenset[int]:
+        """Ids that stand for no text."""
+        return frozenset(i for i in range(len(self)) if i == UNK or self.is_control(i))
+
+    @functools.cached_property
     def unwritable(self) -> list[int]:
         """Ids that a translation never holds: every special token but EOS, which ends it."""
-        return [i for i in range(len(self)) if i == UNK or (self.is_control(i) and i != EOS)]
+        return sorted(self._silent - {EOS})
 
     def tag(self, language: str) -> int:
         """Id of the tag that asks for ``language``; UserError for a language that the vocabulary lacks."""
@@ -124,7 +129,8 @@ class Vocabulary:
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of the pieces; special tokens are left out, bytes that are no UTF-8 become U+FFFD."""
-        return self._processor.decode([id for id in ids if id != UNK and not self.is_control(id)])
+        silent = self._silent
+        return self._processor.decode([id for id in ids if id not in silent])
 
     def source_ids(
         self, text: str, target_language: str, formality: str = "default", bpe_dropout: float = 0.0

@@ -72,6 +72,8 @@ def token_of(metadata: Any) -> bytes:
     for key, value in metadata or ():
         if key == "authorization" and str(value)[:7].lower() == "bearer ":
             return str(value)[7:].strip().encode()
+        if key == "x-goog-api-key":  # how Google's clients send one
+            return str(value).encode()
     return b""
 
 

@@ -22,6 +22,7 @@ from protos.translation.v1 import translation_pb2_grpc as pb_grpc
 from service.access import TokenInterceptor, read_tokens, server_credentials
 from service.config import ServiceConfig, host_and_port
 from service.errors import ServiceError
+from service.google import GoogleHandler, GoogleServicer
 from service.metrics import Metrics
 from service.models import Models
 from service.observe import CallInterceptor, tracing_interceptor
@@ -97,6 +98,7 @@ class Server:
             compression=COMPRESSION[config.compression],
         )
         pb_grpc.add_TranslationServiceServicer_to_server(self._servicer, server)
+        server.add_generic_rpc_handlers((GoogleHandler(GoogleServicer(self._servicer)),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         for service in ("", SERVICE):

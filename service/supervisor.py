@@ -125,7 +125,8 @@ def listen_for_web(address: str) -> socket.socket:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
         choice = "choose another with --web HOST:PORT, or --web off"
-        raise ServiceError(f"cannot listen on {address}: {error.strerror}; {choice}") from None
+        reason = os.strerror(error.errno) if error.errno else error.strerror
+        raise ServiceError(f"cannot listen on {address}: {reason}; {choice}") from None
 
 
 def reserve(address: str) -> tuple[socket.socket, str]:

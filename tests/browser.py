@@ -25,7 +25,7 @@ ARGS = (
 )
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no /usr/bin/chromium: apt-get install chromium")
 DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 360, "height": 740}
-TIMEOUT = 30_000  # milliseconds: machines are busy at times
+TIMEOUT = 120_000  # milliseconds: machines are busy at times, and the first detection of a language takes a while
 expect.set_options(timeout=TIMEOUT)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -54,3 +56,22 @@ def checkpoint_directory(
     directory = tmp_path_factory.mktemp("checkpoint") / "tiny"
     checkpoint.save(directory, tiny_model.config, tiny_model.state_dict(), vocabulary, "# tiny\n")
     return directory
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ca.pem, and server.pem and client.pem signed by it, each with its .key."""
+    if not shutil.which("openssl"):
+        pytest.skip("makes certificates with openssl, which is missing")
+    folder = tmp_path_factory.mktemp("tls")
+
+    def openssl(command: str) -> None:
+        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+
+    openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 1 -subj /CN=authority")
+    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    for name in ("server", "client"):
+        openssl(f"req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}")
+        signed = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile names"
+        openssl(f"x509 -req -in {name}.csr {signed} -out {name}.pem")
+    return folder

@@ -103,7 +103,7 @@ class Process:
                 self.log += line
                 self._news.notify_all()
 
-    def wait_for(self, pattern: str, timeout: float = 60) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout: float = 120) -> re.Match[str]:
         """Wait until the log has the pattern."""
         with self._news:
             found = self._news.wait_for(lambda: re.search(pattern, self.log), timeout)

@@ -17,7 +17,8 @@ from service.gateway.bodies import file_form, form_of, form_or_json, reader
 from service.gateway.callers import Callers
 from service.gateway.config import GatewayConfig
 from service.gateway.files import suffixes
-from service.gateway.languages import name_of, with_formality
+from service.gateway.formality import with_formality
+from service.languages import name_of
 
 DETECTIONS_IN_FLIGHT = 16
 

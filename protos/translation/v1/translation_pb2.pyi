@@ -47,7 +47,7 @@ class TranslateResponse(_message.Message):
     def __init__(self, translations: _Optional[_Iterable[_Union[Translation, _Mapping]]] = ...) -> None: ...
 
 class SearchOptions(_message.Message):
-    __slots__ = ("beam_size", "length_penalty", "max_length_ratio", "max_length_offset", "sampling", "temperature", "top_k", "seed")
+    __slots__ = ("beam_size", "length_penalty", "max_length_ratio", "max_length_offset", "sampling", "temperature", "top_k", "seed", "exact")
     BEAM_SIZE_FIELD_NUMBER: _ClassVar[int]
     LENGTH_PENALTY_FIELD_NUMBER: _ClassVar[int]
     MAX_LENGTH_RATIO_FIELD_NUMBER: _ClassVar[int]
@@ -56,6 +56,7 @@ class SearchOptions(_message.Message):
     TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    EXACT_FIELD_NUMBER: _ClassVar[int]
     beam_size: int
     length_penalty: float
     max_length_ratio: float
@@ -64,7 +65,8 @@ class SearchOptions(_message.Message):
     temperature: float
     top_k: int
     seed: int
-    def __init__(self, beam_size: _Optional[int] = ..., length_penalty: _Optional[float] = ..., max_length_ratio: _Optional[float] = ..., max_length_offset: _Optional[int] = ..., sampling: _Optional[bool] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+    exact: bool
+    def __init__(self, beam_size: _Optional[int] = ..., length_penalty: _Optional[float] = ..., max_length_ratio: _Optional[float] = ..., max_length_offset: _Optional[int] = ..., sampling: _Optional[bool] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., seed: _Optional[int] = ..., exact: _Optional[bool] = ...) -> None: ...
 
 class GlossaryConfig(_message.Message):
     __slots__ = ("glossary", "ignore_case", "entries")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -119,6 +121,23 @@ def test_a_translation_does_not_depend_on_its_neighbours_bit_by_bit(beam_size: i
     together = run(model, quick.decoder(beam_size), batch, config)
     assert together == [run(model, quick.decoder(beam_size), [source], config)[0] for source in batch]
     assert together == run(model, quick.decoder(beam_size), batch[::-1], config)[::-1]
+
+
+@needs_kernels
+@pytest.mark.parametrize("beam_size", [1, 5])
+def test_nor_on_the_number_of_threads(beam_size: int) -> None:
+    """Callers at the same time, too: one of them gets the threads, the others do without."""
+    model, config, batch = build(), SearchConfig(beam_size=beam_size), sources(60)
+    quick = Int8Model(model, FORBIDDEN)
+    alone = run(model, quick.decoder(beam_size), batch, config)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(4)
+        with ThreadPoolExecutor(3) as executor:
+            futures = [executor.submit(run, model, quick.decoder(beam_size), batch, config) for _ in range(6)]
+            assert all(future.result() == alone for future in futures)
+    finally:
+        torch.set_num_threads(before)
 
 
 @needs_kernels

@@ -3,13 +3,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from reference import decoding
 
 from model.config import ModelConfig, SearchConfig
 from model.decoder import TorchDecoder
-from model.search import SearchPool, SearchResult, search
+from model.search import GAP, SearchPool, SearchResult, search
 from model.transformer import EncoderDecoder
 from model.vocabulary import BOS, EOS, PAD, UNK
 
@@ -43,8 +44,8 @@ def source(seed: int, length: int, vocab_size: int) -> list[int]:
 
 
 def exactly(max_length: int, **choices: float) -> SearchConfig:
-    """At most ``max_length`` tokens, whatever the length of the source."""
-    return SearchConfig(max_length_ratio=1e-3, max_length_offset=max_length, **choices)  # type: ignore[arg-type]
+    """At most ``max_length`` tokens, whatever the length of the source; nothing is given up early."""
+    return SearchConfig(max_length_ratio=1e-3, max_length_offset=max_length, exact=True, **choices)  # type: ignore[arg-type]
 
 
 def ids(results: Sequence[SearchResult]) -> list[tuple[int, ...]]:
@@ -103,6 +104,59 @@ def test_it_does_stop_early() -> None:
         pool.step()
         steps += 1
     assert steps < 10
+
+
+class Scripted:
+    """A decoder whose next tokens are written down: each row's only choices, by the last token."""
+
+    def __init__(self, following: dict[int, list[tuple[int, float]]]) -> None:
+        self.following = following
+
+    def add(self, sources: Sequence[Sequence[int]], limits: Sequence[int]) -> None: ...
+
+    def step(self, tokens: np.ndarray, candidates: int) -> tuple[np.ndarray, np.ndarray]:
+        values = np.full((*tokens.shape, candidates), -np.inf, dtype=np.float32)
+        found = np.zeros(values.shape, dtype=np.int32)
+        for place, token in np.ndenumerate(tokens):
+            for i, (following, value) in enumerate(self.following.get(int(token), [])):
+                values[(*place, i)], found[(*place, i)] = value, following
+        return values, found
+
+    def choose(self, parents: np.ndarray) -> None: ...
+
+    def keep(self, sentences: np.ndarray) -> None: ...
+
+
+@pytest.mark.parametrize(("nbest", "behind", "exact", "kept"), [
+    (1, GAP + 0.1, False, 1),
+    (1, GAP - 0.1, False, 2),
+    (1, GAP + 0.1, True, 2),
+    (2, GAP + 0.1, False, 2),  # the second of two wanted has nobody to be behind
+])  # fmt: skip
+def test_what_is_far_behind_the_nth_best_is_given_up(nbest: int, behind: float, exact: bool, kept: int) -> None:
+    decoder = Scripted({BOS: [(4, -0.1), (5, -0.1 - behind)]})
+    config = SearchConfig(beam_size=2, nbest=nbest, exact=exact)
+    pool = SearchPool(build(12, 0), config, decoder=decoder)
+    pool.add([[4, EOS]])
+    pool.step()
+    assert (pool.totals > -np.inf).sum() == kept
+
+
+@pytest.mark.parametrize(("total", "free_tokens", "wins"), [(-7.3, 3, True), (-11.6, 13, False)])
+def test_what_needs_many_tokens_more_to_catch_up_is_given_up(total: float, free_tokens: int, wins: bool) -> None:
+    """One hypothesis ends at once, with -1.5 a token. The other has a worse sum and a long way to go, at no cost."""
+    first = 10  # of its tokens, which count upwards
+    following = {BOS: [(4, -1.5), (first, -1.6)], 4: [(EOS, -1.5)], first: [(first + 1, total + 1.6)]}
+    following |= {first + i: [(first + i + 1, 0.0)] for i in range(1, free_tokens)}
+    following[first + free_tokens] = [(EOS, 0.0)]
+    found = {}
+    for exact in (False, True):
+        config = SearchConfig(beam_size=2, exact=exact, max_length_offset=100)
+        pool = SearchPool(build(64, 0), config, decoder=Scripted(following))
+        pool.add([[4, EOS]])
+        found[exact] = drain(pool)[0][0].ids
+    assert found[True][0] == first
+    assert found[False][0] == (first if wins else 4)
 
 
 @pytest.mark.parametrize("seed", range(10))

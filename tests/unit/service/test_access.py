@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -54,24 +52,6 @@ def test_a_tokens_file_that_protects_nothing(tmp_path: Path, content: str, messa
     (tmp_path / "tokens").write_text(content)
     with pytest.raises(UserError, match=message):
         read_tokens(str(tmp_path / "tokens"))
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not shutil.which("openssl"):
-        pytest.skip("makes certificates with openssl, which is missing")
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(command: str) -> None:
-        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
-
-    openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 1 -subj /CN=authority")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    for name in ("server", "client"):
-        openssl(f"req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}")
-        signed = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile names"
-        openssl(f"x509 -req -in {name}.csr {signed} -out {name}.pem")
-    return folder
 
 
 @pytest.mark.parametrize("mutual", [False, True], ids=["tls", "mutual"])

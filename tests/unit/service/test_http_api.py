@@ -18,7 +18,7 @@ from model.errors import UserError
 from service.gateway.config import GatewayConfig
 from service.gateway.files import KEPT_BYTES, Files
 from service.gateway.guard import HEADERS, GatewayMetrics
-from service.gateway.languages import name_of
+from service.languages import name_of
 
 EN_DE = {"source": "en", "target": "de"}
 KEY = "0123456789abcdef"

@@ -1,27 +1,13 @@
-"""What languages are called, and in which the reader can be addressed in more than one way."""
+"""In which languages the reader can be addressed in more than one way."""
 
 from __future__ import annotations
 
 import asyncio
 
-from babel import Locale, UnknownLocaleError
 from fastapi import HTTPException
 
 from protos.translation.v1 import translation_pb2 as pb
 from service.gateway.backend import Backend
-
-
-def name_of(code: str, in_language: str = "en") -> str:
-    """ "de" -> "German"; the code itself where the name is not known, in English where ``in_language`` is not."""
-    try:
-        language = Locale.parse(code, sep="-")
-    except (UnknownLocaleError, ValueError):
-        return code
-    try:
-        name = language.get_display_name(Locale.parse(in_language, sep="-"))
-    except (UnknownLocaleError, ValueError):
-        name = language.get_display_name("en")
-    return name or code
 
 
 async def with_formality(codes: set[str], backend: Backend, key: str) -> set[str]:
