@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +28,8 @@ ARGS = (
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no /usr/bin/chromium: apt-get install chromium")
 DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 360, "height": 740}
 TIMEOUT = 120_000  # milliseconds: machines are busy at times, and the first detection of a language takes a while
+LIMIT = 3000  # characters of a request, of the server with the stand-in
+ANSWER = {"translatedText": "", "score": -0.2, "confidence": 0.9, "warnings": []}
 expect.set_options(timeout=TIMEOUT)
 
 
@@ -109,3 +113,22 @@ def axe(opened: Tab) -> list[str]:
         if one["impact"] in ("serious", "critical")
         for node in one["nodes"]
     ]
+
+
+def answer_with(page: Tab, path: str, *answers: dict[str, Any], **rest: Any) -> list[dict[str, Any]]:
+    """Answer the calls of ``path`` with these, the last one for all that follow; returns what was sent."""
+    sent: list[dict[str, Any]] = []
+
+    def handle(route: Any) -> None:
+        sent.append(route.request.post_data_json)
+        body = answers[min(len(sent), len(answers)) - 1]
+        body, status, headers = body.get("body", body), body.get("status", 200), body.get("headers", {})
+        route.fulfill(status=status, headers=headers, body=json.dumps(body), content_type="application/json")
+
+    page.route(f"**/{path}", handle)
+    return sent
+
+
+def shows(page: Tab, text: str) -> None:
+    expect(page.locator("#output")).to_have_text(text)
+    expect(page.locator("#output")).not_to_have_class(re.compile("stale"))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import DESKTOP, PHONE, axe, chromium, needs_chromium, tab, watch, web_server
+from browser import DESKTOP, PHONE, axe, needs_chromium, tab, watch
 from playwright.sync_api import expect
-from serving import REAL_NMT, ROOT
+from serving import ROOT
 
 pytestmark = [
     needs_chromium,
@@ -23,20 +22,8 @@ QUESTION, ANSWER = "Where is the station?", "Wo ist der Bahnhof?"
 FIRST_PAINT_BYTES = 40_000
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with web_server(REAL_NMT) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as browser:
-        yield browser
-
-
-def test_a_sentence_is_typed_and_its_translation_read(browser: Any, url: str) -> None:
-    with tab(browser, url) as page:
+def test_a_sentence_is_typed_and_its_translation_read(browser: Any, real_url: str) -> None:
+    with tab(browser, real_url) as page:
         page.select_option("#target", "de")
         page.focus("#text")
         page.keyboard.type(QUESTION, delay=15)
@@ -61,8 +48,8 @@ def test_a_sentence_is_typed_and_its_translation_read(browser: Any, url: str) ->
         assert (page.input_value("#source"), page.input_value("#target")) == ("de", "en")
 
 
-def test_german_typed_with_german_as_the_target_is_translated_into_english(browser: Any, url: str) -> None:
-    with tab(browser, url, locale="de-DE") as page:
+def test_german_typed_with_german_as_the_target_is_translated_into_english(browser: Any, real_url: str) -> None:
+    with tab(browser, real_url, locale="de-DE") as page:
         assert page.input_value("#target") == "de"
         page.type(ANSWER)
         expect(page.locator("#output")).to_have_text(QUESTION)
@@ -70,8 +57,8 @@ def test_german_typed_with_german_as_the_target_is_translated_into_english(brows
         assert page.input_value("#target") == "en"
 
 
-def test_form_of_address(browser: Any, url: str) -> None:
-    with tab(browser, url) as page:
+def test_form_of_address(browser: Any, real_url: str) -> None:
+    with tab(browser, real_url) as page:
         page.select_option("#source", "de")
         assert page.is_hidden("#formality")
         page.select_option("#source", "en")
@@ -84,9 +71,9 @@ def test_form_of_address(browser: Any, url: str) -> None:
         expect(page.locator("#output")).to_have_text(re.compile(r"\bdu\b"))
 
 
-def test_a_shared_link_opens_the_same_translation_and_no_server_sees_its_text(browser: Any, url: str) -> None:
+def test_a_shared_link_opens_the_same_translation_and_no_server_sees_its_text(browser: Any, real_url: str) -> None:
     text = "100 % of it: Where is the station? & more #1\nGood morning."
-    with tab(browser, url) as page:
+    with tab(browser, real_url) as page:
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         page.select_option("#target", "de")
         page.check("[value=informal]")
@@ -99,7 +86,7 @@ def test_a_shared_link_opens_the_same_translation_and_no_server_sees_its_text(br
         page.wait_for_selector("#copy.done")
         assert page.evaluate("navigator.clipboard.readText()") == before
 
-    assert link.startswith(f"{url}/#")
+    assert link.startswith(f"{real_url}/#")
     with tab(browser, link.partition("#")[0], wait=False) as page:
         watch(page)
         page.goto("about:blank")
@@ -107,14 +94,14 @@ def test_a_shared_link_opens_the_same_translation_and_no_server_sees_its_text(br
         assert page.output() == before
         assert page.input_value("#text") == text
         assert page.is_checked("[value=informal]")
-        assert page.url == f"{url}/"
+        assert page.url == f"{real_url}/"
         assert not [one for one in page.urls if "station" in one.partition("#")[0]]
-        page.errors.clear(), page.urls.clear()
+        page.urls.clear()
 
 
-def test_a_file_is_translated_and_downloaded(browser: Any, url: str, tmp_path: Path) -> None:
+def test_a_file_is_translated_and_downloaded(browser: Any, real_url: str, tmp_path: Path) -> None:
     (tmp_path / "two.lines.txt").write_text(f"{QUESTION}\nGood morning.\n")
-    with tab(browser, url) as page:
+    with tab(browser, real_url) as page:
         page.select_option("#target", "de")
         page.set_input_files("#file", tmp_path / "two.lines.txt")
         link = page.locator("#files-list a")
@@ -125,8 +112,8 @@ def test_a_file_is_translated_and_downloaded(browser: Any, url: str, tmp_path: P
         assert Path(download.value.path()).read_text() == f"{ANSWER}\nGuten Morgen.\n"
 
 
-def test_words_that_belong_together(browser: Any, url: str) -> None:
-    with tab(browser, url) as page:
+def test_words_that_belong_together(browser: Any, real_url: str) -> None:
+    with tab(browser, real_url) as page:
         page.select_option("#target", "de")
         with page.expect_response("**/translate") as response:
             page.type(QUESTION)
@@ -137,8 +124,8 @@ def test_words_that_belong_together(browser: Any, url: str) -> None:
         assert page.locator("#mirror .on").all_inner_texts() == ["station"]
 
 
-def test_attention(browser: Any, url: str) -> None:
-    with tab(browser, url) as page:
+def test_attention(browser: Any, real_url: str) -> None:
+    with tab(browser, real_url) as page:
         page.select_option("#target", "de")
         page.type(QUESTION)
         page.output()
@@ -154,8 +141,8 @@ def test_attention(browser: Any, url: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
-def test_axe_finds_nothing_serious(browser: Any, url: str, scheme: str, size: dict[str, int]) -> None:
-    with tab(browser, url, viewport=size, color_scheme=scheme) as page:
+def test_axe_finds_nothing_serious(browser: Any, real_url: str, scheme: str, size: dict[str, int]) -> None:
+    with tab(browser, real_url, viewport=size, color_scheme=scheme) as page:
         page.select_option("#target", "de")
         page.type(QUESTION)
         page.output()
@@ -168,21 +155,21 @@ def test_axe_finds_nothing_serious(browser: Any, url: str, scheme: str, size: di
         assert width == size["width"], "the page scrolls sideways"
 
 
-def test_the_first_paint_is_light(browser: Any, url: str) -> None:
+def test_the_first_paint_is_light(browser: Any, real_url: str) -> None:
     context = browser.new_context()
     page = context.new_page()
     sizes = []
     page.on("requestfinished", lambda request: sizes.append(request.sizes()["responseBodySize"]))
-    page.goto(url, wait_until="networkidle")
+    page.goto(real_url, wait_until="networkidle")
     context.close()
     assert len(sizes) > 5
     assert sum(sizes) < FIRST_PAINT_BYTES
 
 
-def test_policy(browser: Any, url: str) -> None:
+def test_policy(browser: Any, real_url: str) -> None:
     """The server's own header is strict, and scripts that get into the page all the same do not run."""
-    with tab(browser, url) as page:
-        policy = page.request.get(url).headers["content-security-policy"]
+    with tab(browser, real_url) as page:
+        policy = page.request.get(real_url).headers["content-security-policy"]
         assert "default-src 'none'" in policy
         assert "unsafe" not in policy
         page.evaluate(
