@@ -15,7 +15,7 @@ from serving import REAL_NMT, ROOT
 
 TEXT = "The committee will meet next Tuesday to discuss the new bridge across the river."
 WORD = "Brücke"  # of the translation: under the pointer
-COLOURS = 128
+COLOURS = 255
 
 
 def main(folder: Path) -> None:
@@ -33,7 +33,7 @@ def main(folder: Path) -> None:
         with tab(browser, url, viewport=DESKTOP, color_scheme="light") as page:
             translate(page)
             attention(page)
-            save(page, folder / "attention.png", full_page=True)
+            save(page.locator("#attention"), folder / "attention.png")
 
 
 def translate(page: Tab) -> None:
@@ -54,8 +54,9 @@ def attention(page: Tab) -> None:
     page.mouse.move(0, 0)
 
 
-def save(page: Tab, path: Path, **options: Any) -> None:
-    page.screenshot(path=path, **options)
+def save(shown: Any, path: Path, **options: Any) -> None:
+    """Of a page or a part of it."""
+    shown.screenshot(path=path, **options)
     Image.open(path).convert("RGB").quantize(COLOURS).save(path, optimize=True)
     print(f"{path}: {path.stat().st_size / 1024:.0f} KB")
 

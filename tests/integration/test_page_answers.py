@@ -256,7 +256,7 @@ def test_a_server_without_an_extension_is_asked_without_it(page: Tab) -> None:
 
 def maps() -> dict[str, Any]:
     """Two layers of two heads; in head 2 of layer 2 each piece looks at one other alone."""
-    source, target = ["<2de>", "▁a", "b", "</s>"], ["▁x", "y", "</s>"]
+    source, target = ["<2de>", "▁a", "b", "</s>"], ["<s>", "▁x", "y"]
     size = {"ENCODER": (4, 4), "DECODER": (3, 3), "CROSS": (3, 4)}
     found = []
     for kind, (rows, columns) in size.items():

@@ -186,11 +186,16 @@ export class Attention {
     return this.#answer.maps.filter((map) => map.kind.toLowerCase() === kind).sort(order);
   }
 
+  /** What the target attends to the source for is the piece that it writes next: the row of "<s>" writes the first. */
   #labels() {
     const source = this.#answer.source_tokens.map(readable);
     const target = this.#answer.target_tokens.map(readable);
-    const { kind } = this.#choice;
-    return { rows: kind === "encoder" ? source : target, columns: kind === "decoder" ? target : source };
+    const written = [...target.slice(1), "</s>"];
+    return {
+      cross: { rows: written, columns: source },
+      encoder: { rows: source, columns: source },
+      decoder: { rows: target, columns: target },
+    }[this.#choice.kind];
   }
 
   /** Of the chosen head, or the mean of all. */
@@ -207,10 +212,10 @@ function sentencesOf(text, language) {
   return found.map(({ segment }) => segment).filter((segment) => segment.trim());
 }
 
-/** A SentencePiece piece for people: "▁" begins a word; a piece without goes on with the one before. */
-function readable(piece, number) {
-  if (/^<.*>$/.test(piece)) return piece;
-  return piece.startsWith("▁") ? piece.slice(1) || "␣" : number ? `…${piece}` : piece;
+/** A SentencePiece piece for people: "▁" begins a word; a piece without goes on with the word before. */
+function readable(piece) {
+  if (/^<.+>$/.test(piece) || /^[\p{P}\p{S}]+$/u.test(piece)) return piece; // control pieces, punctuation
+  return piece.startsWith("▁") ? piece.slice(1) || "␣" : `…${piece}`;
 }
 
 function say(text) {
