@@ -175,7 +175,8 @@ LINKS = [  # in code points: an emoji is one
     [12, 13, 15, 18, 0.3],  # pieces of one word
     [13, 15, 18, 20, 0.4],
     [12, 15, 6, 14, 0.1],  # a trace of attention is no counterpart
-    [16, 22, 21, 28, 0.9],
+    [16, 22, 21, 28, 0.5],
+    [16, 22, 28, 29, 0.9],  # a word and a full stop are no pair
 ]
 
 

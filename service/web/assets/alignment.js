@@ -3,12 +3,13 @@
 const SHARE_OF_BEST = 0.5; // a counterpart has at least this part of the weight of a word's best one
 const MOST_CHARACTERS = 20_000; // beyond, words are not marked: a span for each would make typing slow
 
-/** Where the words of a text are: [start, end) in UTF-16 units. Punctuation counts as a word, white space does not. */
+/** Where the words and marks of a text are: [start, end) in UTF-16 units. White space is neither. */
 export function wordsOf(text, language) {
   if (text.length > MOST_CHARACTERS) return [];
   const found = [];
-  for (const { segment, index } of new Intl.Segmenter(language || undefined, { granularity: "word" }).segment(text)) {
-    if (segment.trim()) found.push({ start: index, end: index + segment.length });
+  const segmenter = new Intl.Segmenter(language || undefined, { granularity: "word" });
+  for (const { segment, index, isWordLike } of segmenter.segment(text)) {
+    if (segment.trim()) found.push({ start: index, end: index + segment.length, isWordLike });
   }
   return found;
 }
@@ -24,13 +25,17 @@ function unitsOf(text) {
   return [...units, unit];
 }
 
-/** For each word of one side its counterparts on the other; links: [source start, end, target start, end, weight]. */
+/**
+ * For each word of one side its counterparts on the other; links: [source start, end, target start, end, weight].
+ * A word and a mark are no pair, whatever attention a mark draws.
+ */
 export function counterparts(links, source, target, sourceWords, targetWords) {
   const [sourceUnits, targetUnits] = [unitsOf(source), unitsOf(target)];
   const weights = new Map(); // "i j" -> weight
   for (const [sourceStart, sourceEnd, targetStart, targetEnd, weight] of links) {
     for (const i of overlapping(sourceWords, sourceUnits[sourceStart], sourceUnits[sourceEnd])) {
       for (const j of overlapping(targetWords, targetUnits[targetStart], targetUnits[targetEnd])) {
+        if (sourceWords[i].isWordLike !== targetWords[j].isWordLike) continue;
         weights.set(`${i} ${j}`, (weights.get(`${i} ${j}`) ?? 0) + weight);
       }
     }
