@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from model.errors import UserError
 
 T = TypeVar("T")
+MAX_BEAM = 64
 TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 
@@ -108,7 +109,7 @@ class SearchConfig:
         return self.nbest if self.sampling else self.beam_size
 
     def __post_init__(self) -> None:
-        check(1 <= self.beam_size <= 64, f"beam_size = {self.beam_size} must lie in 1..64")
+        check(1 <= self.beam_size <= MAX_BEAM, f"beam_size = {self.beam_size} must lie in 1..{MAX_BEAM}")
         check(1 <= self.nbest <= 64, f"nbest = {self.nbest} must lie in 1..64")
         check(
             self.sampling or self.nbest <= self.beam_size,

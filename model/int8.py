@@ -157,11 +157,14 @@ class Int8Decoder:
         self.position = np.concatenate((self.position, np.zeros(count, dtype=np.int32)))
         self.ancestors = grown(self.ancestors, count, max(limits))
 
-    def step(self, tokens: Array, candidates: int) -> tuple[Array, Array]:
+    def step(self, tokens: Array, candidates: int, wanted: Array | None = None) -> tuple[Array, Array]:
         candidates = min(candidates, self.model.config.vocab_size)
         tokens = np.ascontiguousarray(tokens, dtype=np.int32)
         values = np.empty((*tokens.shape, candidates), dtype=np.float32)
         found = np.empty(values.shape, dtype=np.int32)
+        extra = np.empty((*tokens.shape, 0)) if wanted is None else wanted
+        extra = np.ascontiguousarray(extra, dtype=np.int32)
+        extra_values = np.full(extra.shape, -np.inf, dtype=np.float32)
         self.model.kernels.nmt_step(
             self.model.handle,
             torch.get_num_threads(),
@@ -178,7 +181,12 @@ class Int8Decoder:
             _pointer(self.lengths[1]),
             _pointer(values),
             _pointer(found),
+            extra.shape[2],
+            _pointer(extra),
+            _pointer(extra_values),
         )
+        if wanted is not None:
+            values, found = np.concatenate((values, extra_values), 2), np.concatenate((found, extra), 2)
         return values, found
 
     def choose(self, parents: Array) -> None:

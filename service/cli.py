@@ -17,6 +17,8 @@ import click
 from model.errors import UserError
 from service.errors import ServiceError
 
+TATOEBA = "../shared/data/eval/tatoeba.test.en-de.tsv"
+
 
 class Commands(click.Group):
     """Turns the errors that a user can cause into one line and an exit code."""
@@ -54,6 +56,8 @@ def main() -> None:
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--scores", is_flag=True, help="A score after each translation (jsonl always has them).")
 @click.option("--formality", metavar="F", default="default", help="Form of address: formal or informal.")
+@click.option("--glossary", metavar="FILE.tsv", help="Terms: source term, tab, what it is to become; a line each.")
+@click.option("--ignore-case", is_flag=True, help="With --glossary: find the terms in any case.")
 @click.option("--beam", "beam_size", type=int, metavar="N", help="Beam size; 1 is greedy.  [default: 5]")
 @click.option("--nbest", type=int, metavar="N", help="Translations of each line, best first.  [default: 1]")
 @click.option("--length-penalty", type=float, metavar="X", help="Above 1 favours longer output.  [default: 1]")
@@ -75,6 +79,8 @@ def translate(
     engine: str,
     scores: bool,
     formality: str,
+    glossary: str | None,
+    ignore_case: bool,
     checkpoint: str | None,
     server: str | None,
     **search: Any,
@@ -93,6 +99,7 @@ def translate(
       tsv    the source, then as text; a tab inside a text becomes a space
       jsonl  {"source": ..., "translation": ..., "score": ..., "hypotheses": [{"text": ..., "score": ...}]}
     """
+    from model.glossary import Glossary
     from service.documents import Options
     from service.inputs import STDIN, plan
     from service.translate import How, Job, identity_of, run
@@ -103,7 +110,10 @@ def translate(
     config = search_config({name: value for name, value in search.items() if value is not None})
     named = tuple(name.strip() for name in columns.split(",")) if columns else ()
     parts = plan(files or (STDIN,), output, input_format, Options(source, named, format_, scores, config.nbest))
-    job = Job(tuple(parts), output, How(source, target, config, formality), resume)
+    if ignore_case and not glossary:
+        raise UserError("--ignore-case goes with --glossary")
+    terms = Glossary.load(glossary, ignore_case) if glossary else None
+    job = Job(tuple(parts), output, How(source, target, config, formality, terms), resume)
     if engine == "ray":
         import functools
 
@@ -131,14 +141,23 @@ def translate(
 @click.option("--listen", metavar="HOST:PORT", help="Port 0 takes a free one.  [default: localhost:50051]")
 @click.option("--web", metavar="HOST:PORT", help="Web page and HTTP API, or off.  [default: localhost:8080]")
 @click.option("--workers", type=int, metavar="N", help="Processes that share the port.  [default: 1]")
+@click.option(
+    "--glossary", "glossaries", multiple=True, metavar="[NAME=]FILE.tsv", help="To keep by name; or a folder of them."
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of service.config.")
 def serve(
-    checkpoint: str | None, listen: str | None, web: str | None, workers: int | None, settings: tuple[str, ...]
+    checkpoint: str | None,
+    listen: str | None,
+    web: str | None,
+    workers: int | None,
+    glossaries: tuple[str, ...],
+    settings: tuple[str, ...],
 ) -> None:
     """Serve translation.v1.TranslationService until SIGTERM or Ctrl-C, then finish the calls in flight; beside it, as a
     process of its own, the web page.
 
-    Health reports SERVING once the models are loaded and warm. SIGHUP looks for new, changed and removed checkpoints.
+    Health reports SERVING once the models are loaded and warm. SIGHUP looks for new, changed and removed checkpoints
+    and glossaries.
     The log on standard error names the port.
     """
     import logging
@@ -148,7 +167,7 @@ def serve(
     from service.server import serve as run
     from service.supervisor import supervise, this_worker
 
-    options = {"listen": listen, "web": web, "workers": workers}
+    options = {"listen": listen, "web": web, "workers": workers, "glossaries": ",".join(glossaries) or None}
     given = [f"{name}={value}" for name, value in options.items() if value is not None]
     config = ServiceConfig.from_settings([*settings, *given])
     set_up_logging(config.log_format)
@@ -186,6 +205,17 @@ def gateway(server: str | None, listen: str | None, settings: tuple[str, ...]) -
     config = GatewayConfig.from_settings([*settings, *given])
     set_up_logging(config.log_format)
     run(config)
+
+
+@main.command(short_help="Ask a server whether it serves.")
+@click.option("--server", default="localhost:50051", show_default=True, metavar="HOST:PORT", help="Of 'nmt serve'.")
+@click.option("--gateway", metavar="HOST:PORT", help="Instead: of the web page, which asks its server.")
+def health(server: str, gateway: str | None) -> None:
+    """For the health checks of containers: the exit code is 0 if it serves, else 1. Not for servers with TLS."""
+    from service.health import check_gateway, check_server
+
+    check_gateway(gateway) if gateway else check_server(server)
+    click.echo("serving")
 
 
 @main.group(short_help="Measure speed.")
@@ -230,10 +260,10 @@ def train(recipe: Path, out: Path, resume: bool, overrides: tuple[str, ...]) -> 
 
 @bench.command("decode", short_help="Decoding, against other engines with the same weights.")
 @click.option("--checkpoint", metavar="DIR", help="The model to use instead of the shipped one.")
-@click.option("--test", required=True, metavar="FILE", help="TSV: source, references.")
+@click.option("--test", default=TATOEBA, show_default=True, metavar="FILE", help="TSV: source, references.")
 @click.option("--from", "source", default="en", show_default=True, metavar="LANG")
 @click.option("--to", "target", default="de", show_default=True, metavar="LANG")
-@click.option("--against", default="", metavar="ENGINES", help="ctranslate2")
+@click.option("--against", default="", metavar="ENGINES", help="Of ctranslate2, transformers.")
 @click.option("--quick", is_flag=True, help="Ends within a minute.")
 @click.option("--chart", type=click.Path(path_type=Path), metavar="FILE.png")
 @click.option("--json", "as_json", is_flag=True, help="One object on standard output.")
@@ -263,6 +293,27 @@ def bench_decode(
         draw(result, chart)
     if as_json:
         click.echo(json.dumps(result))
+
+
+@bench.command("glossary", short_help="Whether terms are placed, and what that costs.")
+@click.option("--checkpoint", metavar="DIR", help="Instead of the shipped model.")
+@click.option("--test", required=True, metavar="FILE|NAME", help="As of nmt evaluate.")
+@click.option("--from", "source", default="en", show_default=True, metavar="LANG")
+@click.option("--to", "target", default="de", show_default=True, metavar="LANG")
+@click.option("--sentences", type=click.IntRange(1), default=500, show_default=True, metavar="N", help="With terms.")
+@click.option("--json", "as_json", is_flag=True, help="One object on standard output, with all translations.")
+def bench_glossary(checkpoint: str | None, test: str, source: str, target: str, sentences: int, as_json: bool) -> None:
+    """Make terms for the sentences of a test set, words that a reference has and invented names, and translate with
+    and without them: how many are placed, and BLEU."""
+    import json
+
+    from model.translator import Translator
+    from training.terms import bench_glossary as run
+    from training.terms import table
+    from training.testset import load_test_set
+
+    result = run(Translator.load(checkpoint), load_test_set(test, source, target), sentences)
+    click.echo(json.dumps(result, ensure_ascii=False) if as_json else table(result))
 
 
 @main.command(short_help="Score checkpoints on a test set.")

@@ -29,7 +29,10 @@ class ServiceConfig:
     stream_characters: int = 20_000  # of one TranslateStream in work: what is beyond is not read from the wire
     queue_tokens: int = 100_000  # waiting for the model; a request beyond is refused at once
     pool_rows: int = 320  # live hypotheses decoded together, of all requests: enough to feed the matrix units
+    glossaries: str = ""  # files, folders of *.tsv or NAME=FILE, separated by commas: glossaries kept by name
+    max_glossary_entries: int = 5000  # terms that a request brings with it
     drain_seconds: float = 30.0  # after SIGTERM, for the calls in flight
+    max_connection_seconds: float = 0.0  # then a client connects anew, and sees new replicas; 0: a connection may last
     tls_certificate: str = ""  # PEM file with the server's certificate chain; empty: no TLS
     tls_key: str = ""  # PEM file with its private key
     tls_client_ca: str = ""  # PEM file; with it, only clients with a certificate of this authority may call
@@ -45,9 +48,11 @@ class ServiceConfig:
             host_and_port(self.metrics_listen)
         for name in ("workers", "max_contents", "max_characters", "max_message_bytes", "stream_characters"):
             check(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1")
-        check(self.queue_tokens >= 1, f"queue_tokens = {self.queue_tokens} must be at least 1")
+        for name in ("max_glossary_entries", "queue_tokens"):
+            check(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1")
         check(self.pool_rows >= 64, f"pool_rows = {self.pool_rows} must be at least 64, the widest beam")
-        check(self.drain_seconds >= 0, f"drain_seconds = {self.drain_seconds} must not be negative")
+        for name in ("drain_seconds", "max_connection_seconds"):
+            check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} must not be negative")
         one_of("compression", self.compression, ("none", "gzip", "deflate"))
         one_of("log_format", self.log_format, LOG_FORMATS)
         check(bool(self.tls_certificate) == bool(self.tls_key), "tls_certificate and tls_key go together")

@@ -38,7 +38,6 @@ class GoogleServicer:
             {
                 "transliteration_config": request.transliteration_config.enable_transliteration,
                 "glossary_config.contextual_translation_enabled": glossary.contextual_translation_enabled,
-                "glossary_config": request.HasField("glossary_config"),
             },
         )
         ours = pb.TranslateRequest(
@@ -48,17 +47,25 @@ class GoogleServicer:
             target_language_code=request.target_language_code,
             model=model_of(request.model),
         )
-        answer = await self._servicer.Translate(ours, context)
-        return google.TranslateTextResponse(
-            translations=[
-                google.Translation(
-                    translated_text=one.translated_text,
-                    detected_language_code=one.detected_language_code,
-                    model=request.model,  # as Google: where the request names it
-                )
-                for one in answer.translations
-            ]
-        )
+        answer = google.TranslateTextResponse(translations=await self._translations(ours, request, context))
+        if request.HasField("glossary_config"):  # as Google: once without it and once with it
+            ours.glossary_config.glossary = glossary.glossary.rpartition("glossaries/")[2]
+            ours.glossary_config.ignore_case = glossary.ignore_case
+            answer.glossary_translations.extend(await self._translations(ours, request, context))
+        return answer
+
+    async def _translations(
+        self, ours: pb.TranslateRequest, request: google.TranslateTextRequest, context: Context
+    ) -> list[google.Translation]:
+        return [
+            google.Translation(
+                translated_text=one.translated_text,
+                detected_language_code=one.detected_language_code,
+                model=request.model,  # as Google: where the request names it
+                glossary_config=request.glossary_config if ours.HasField("glossary_config") else None,
+            )
+            for one in (await self._servicer.Translate(ours, context)).translations
+        ]
 
     async def DetectLanguage(
         self, request: google.DetectLanguageRequest, context: Context

@@ -14,7 +14,7 @@ import sys
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from model.config import SearchConfig, check
 from model.errors import UserError
+from model.glossary import Glossary
 from service.documents import Record
 from service.errors import ServiceError
 from service.inputs import STDIN, Part, count_texts, name_of
@@ -48,6 +49,8 @@ class TranslatesTexts(Protocol):
         target: str,
         search: SearchConfig,
         progress: Callable[[int], object] | None,
+        formality: str,
+        glossary: Glossary | None,
     ) -> Sequence[Any]: ...
 
 
@@ -59,6 +62,12 @@ class How:
     target: str
     search: SearchConfig
     formality: str = "default"
+    glossary: Glossary | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """For the manifest; a glossary by its hash, for it may be long."""
+        glossary = {"glossary": self.glossary.digest} if self.glossary else {}
+        return asdict(replace(self, glossary=None)) | glossary
 
 
 @dataclass(frozen=True)
@@ -130,8 +139,8 @@ class Worker:
         if not texts:
             return []
         how = self._how
-        more = {} if how.formality == "default" else {"formality": how.formality}
-        found = self._translator.translate(texts, how.source, how.target, how.search, progress, **more)
+        settings = how.search, progress, how.formality, how.glossary
+        found = self._translator.translate(texts, how.source, how.target, *settings)
         return [Found(tuple(Hypothesis(best.text, best.score) for best in one.hypotheses)) for one in found]
 
 
@@ -184,7 +193,12 @@ class Job:
         """Translate all; UserError at the end if there were bad records. ``model`` is the identity of the model."""
         check(not self.resume or self._journaled, "--resume needs input files, and an output file or folder (-o)")
         options = self.parts[0].options
-        settings = {**asdict(self.how), "format": options.format, "scores": options.scores, "columns": options.columns}
+        settings = {
+            **self.how.settings(),
+            "format": options.format,
+            "scores": options.scores,
+            "columns": options.columns,
+        }
         job = identity(model, settings, self.parts) if self._journaled else {}
         journal = Journal(self._beside("manifest.jsonl") if self._journaled else None, job, self.resume)
         bar = self._bar(journal.state.texts)

@@ -1,4 +1,4 @@
-"""Benchmarks: our decoding against CTranslate2 with the same weights, interleaved in one run.
+"""Benchmarks: our decoding against other engines with the same weights, interleaved in one run.
 
 Each engine lives in a process of its own, so that memory and load time are its own and an idle one takes no core;
 the parent lets them translate the same sentences in turns. Text in, text out, tokenisation included, for everyone.
@@ -32,7 +32,7 @@ ROUNDS = 5
 class Setting:
     """One way to run an engine."""
 
-    engine: str  # "nmt" or "ctranslate2"
+    engine: str  # "nmt", "ctranslate2" or "transformers"
     dtype: str
     threads: int
     inter_threads: int = 1  # ctranslate2: batches at the same time, each with threads / inter_threads
@@ -42,13 +42,18 @@ def bench_decode(
     checkpoint: str | None, test: TestSet, against: Sequence[str], quick: bool, log: Callable[[str], None]
 ) -> dict[str, Any]:
     """The object that ``nmt bench decode --json`` prints. UserError for an engine that is unknown or not installed."""
-    if unknown := set(against) - {"ctranslate2"}:
-        raise UserError(f"unknown engine '{unknown.pop()}'; --against knows ctranslate2")
+    if unknown := set(against) - set(LOADERS):
+        raise UserError(f"unknown engine '{unknown.pop()}'; --against knows {', '.join(LOADERS)}")
     settings = [Setting("nmt", "float32", 1)]
     for threads in (1,) if quick else (1, 2):
         settings.append(Setting("nmt", "auto", threads))
         if "ctranslate2" in against:  # the best of its ways to use the threads counts
             settings += [Setting("ctranslate2", "int8", threads, n) for n in ((1,) if threads == 1 else (1, threads))]
+        if "transformers" in against:
+            settings += [
+                Setting("transformers", dtype, threads)
+                for dtype in (("bfloat16",) if quick else ("float32", "bfloat16"))
+            ]
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / "ctranslate2"
         if "ctranslate2" in against:
@@ -73,8 +78,8 @@ def _measure(workers: list[_Worker], test: TestSet, quick: bool, log: Callable[[
             texts: dict[_Worker, list[str]] = {}
             for round in range(1 + (2 if quick else ROUNDS)):  # the first one warms up
                 for worker in workers:
-                    if worker.setting.dtype == "float32" and round > 1:
-                        continue  # the reference of the outputs; slow
+                    if worker.setting.dtype in ("float32", "bfloat16") and round > 1:
+                        continue  # the reference of the outputs, and those that are far behind: one round will do
                     seconds, texts[worker] = worker.run(batch, count, beam)
                     if round:
                         runs[worker].append(seconds)
@@ -114,10 +119,10 @@ def _row(
 
 
 def _best(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of an engine's ways to use its threads, the fastest."""
+    """Of a peer's ways to use its threads, the fastest."""
     best: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
-        key = (row["engine"], row["dtype"], row["threads"])
+        key = (row["engine"], row["dtype"] if row["engine"] == "nmt" else "", row["threads"])
         if key not in best or row["seconds"] < best[key]["seconds"]:
             best[key] = row
     return list(best.values())
@@ -156,7 +161,7 @@ class _Worker:
 def _serve(pipe: Connection, setting: Setting, checkpoint: str | None, exported: str, test: TestSet) -> None:
     try:
         start = time.perf_counter()
-        load = _load_nmt if setting.engine == "nmt" else _load_ctranslate2
+        load = _load_nmt if setting.engine == "nmt" else LOADERS[setting.engine]
         translate, dtype = load(setting, checkpoint, exported, test)
         translate(test.sources[:1], 1)
         pipe.send((dtype, time.perf_counter() - start))
@@ -217,6 +222,32 @@ def _load_ctranslate2(setting: Setting, checkpoint: str | None, exported: str, t
     return translate, setting.dtype
 
 
+def _load_transformers(setting: Setting, checkpoint: str | None, exported: str, test: TestSet) -> tuple[Translate, str]:
+    import torch
+
+    from model.translator import Translator
+    from training.hugging_face import HuggingFace
+
+    torch.set_num_threads(setting.threads)
+    translator = Translator.load(checkpoint, dtype=setting.dtype)
+    vocabulary, engine = translator.vocabulary, HuggingFace(translator.model, translator.vocabulary.unwritable)
+
+    def translate(texts: Sequence[str], beam: int) -> list[str]:
+        sources = [vocabulary.source_ids(text, test.target) for text in texts]
+        order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
+        found = [""] * len(sources)
+        for start in range(0, len(order), 64):
+            chosen = order[start : start + 64]
+            for i, ids in zip(chosen, engine.translate([sources[i] for i in chosen], beam), strict=True):
+                found[i] = vocabulary.decode(ids)
+        return found
+
+    return translate, setting.dtype
+
+
+LOADERS = {"ctranslate2": _load_ctranslate2, "transformers": _load_transformers}
+
+
 def draw(result: dict[str, Any], path: Path) -> None:
     """A bar chart of sentences a second, one group a setting."""
     import matplotlib
@@ -226,7 +257,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
 
     rows = [row for row in result["rows"] if (row["engine"], row["dtype"]) != ("nmt", "float32")]
     groups = sorted({(row["batch"], row["beam"], row["threads"]) for row in rows})
-    engines = sorted({(row["engine"], row["dtype"]) for row in rows}, reverse=True)
+    engines = sorted({row["engine"] for row in rows}, key=["nmt", *LOADERS].index)
     figure, axes = plt.subplots(figsize=(9, 4.5), layout="constrained")
     for k, engine in enumerate(engines):
         speeds = [
@@ -234,14 +265,14 @@ def draw(result: dict[str, Any], path: Path) -> None:
                 (
                     row["sentences"] / row["seconds"]
                     for row in rows
-                    if (row["batch"], row["beam"], row["threads"]) == group and (row["engine"], row["dtype"]) == engine
+                    if (row["batch"], row["beam"], row["threads"]) == group and row["engine"] == engine
                 ),
                 0.0,
             )
             for group in groups
         ]
         places = [i + k * 0.8 / len(engines) for i in range(len(groups))]
-        bars = axes.bar(places, speeds, 0.8 / len(engines), label=" ".join(engine))
+        bars = axes.bar(places, speeds, 0.8 / len(engines), label=engine)
         axes.bar_label(bars, fmt="{:,.0f}", fontsize=7)
     axes.set_xticks(
         [i + 0.4 - 0.4 / len(engines) for i in range(len(groups))],

@@ -44,7 +44,7 @@ def add_api(app: FastAPI, config: GatewayConfig) -> None:
         answer: pb.TranslateResponse = await backend().call("Translate", body.message(), key)
         found = answer.translations
         detected: list[schemas.Detected] = []
-        if body.source == "auto":
+        if not schemas.language(body.source):
             detected = await detections(body.texts, [one.detected_language_code for one in found], body.format, key)
         return schemas.TranslateAnswer.model_validate(
             {name: values if isinstance(body.q, list) else values[0] for name, values in columns(body, found, detected)}

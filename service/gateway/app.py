@@ -36,7 +36,7 @@ def create_app(config: GatewayConfig, metrics: GatewayMetrics | None = None) -> 
     @contextlib.asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
         app.state.backend = backend = Backend(config)
-        app.state.files = Files(backend)
+        app.state.files = Files(backend, config.max_characters)
         yield
         await backend.close()
 

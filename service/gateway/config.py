@@ -23,7 +23,7 @@ class GatewayConfig:
     client_certificate: str = ""  # PEM file of the gateway's own certificate, for mutual TLS with the server
     client_key: str = ""  # PEM file of its private key
     tokens_file: str = ""  # that of the server: its tokens are the API keys; empty: the server judges what it is sent
-    timeout_seconds: float = 60.0  # of a call to the server
+    timeout_seconds: float = 300.0  # of a call to the server
     max_characters: int = ServiceConfig.max_characters  # a request, all its texts together
     max_body_bytes: int = ServiceConfig.max_message_bytes  # a request that is no document
     max_connections: int = 1000  # at a time; one more is told 503

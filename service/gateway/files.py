@@ -30,8 +30,10 @@ def suffixes() -> list[str]:
 
 
 class Files:
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
+    """``max_characters``: of one document."""
+
+    def __init__(self, backend: Backend, max_characters: int) -> None:
+        self._backend, self._max_characters = backend, max_characters
         self._kept: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
 
     async def translate(self, filename: str, data: bytes, body: FileBody, key: str) -> str:
@@ -45,6 +47,9 @@ class Files:
         source = language(body.source)
         # sentences end in the same places in most languages: good enough to see which one it is
         records = await asyncio.to_thread(read, data, format_, Options(source or body.target, columns))
+        if (characters := sum(len(text) for record in records for text in record.texts)) > self._max_characters:
+            advice = "split it, or use nmt translate"
+            raise HTTPException(400, f"file: {characters} characters, the limit is {self._max_characters}; {advice}")
         if not source:
             source = await self._language_of(records, key)
             records = await asyncio.to_thread(read, data, format_, Options(source, columns))

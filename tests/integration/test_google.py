@@ -13,10 +13,11 @@ from typing import Any
 
 import grpc
 import pytest
+from fake_translator import FakeTranslator
 from google.api_core import exceptions
 from google.cloud import translate_v3
 from google.cloud.translate_v3.services.translation_service.transports import TranslationServiceGrpcTransport
-from serving import FAKE_NMT, REAL_NMT, ROOT, Process, process
+from serving import FAKE_NMT, REAL_NMT, ROOT, Process, process, running
 
 from protos.google import translation_v3_pb2 as google
 from service.google import NAME
@@ -99,7 +100,7 @@ def translate(client: translate_v3.TranslationServiceClient, **fields: Any) -> A
         (
             {"glossary_config": {"glossary": f"{PARENT}/glossaries/g", "contextual_translation_enabled": True}},
             exceptions.MethodNotImplemented,
-            "not on this server: glossary_config.contextual_translation_enabled, glossary_config",
+            "not on this server: glossary_config.contextual_translation_enabled",
         ),
     ],
 )
@@ -176,3 +177,18 @@ def test_only_endpoint_and_key_are_others(certificates: Path, tmp_path: Path) ->
             env={"GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(certificates / "ca.pem")},
         )
     assert json.loads(done.stdout or "null") == ["GOOD MORNING.", "Unauthenticated"], done.stderr
+
+
+def test_calls_are_counted_under_names_that_the_server_knows() -> None:
+    with running(FakeTranslator) as server, grpc.insecure_channel(server.address) as channel:
+        request = google.TranslateTextRequest(
+            contents=["a"], source_language_code="en", target_language_code="de", mime_type="text/plain"
+        )
+        channel.unary_unary(f"/{NAME}/TranslateText")(request.SerializeToString(), timeout=30)
+        with pytest.raises(grpc.RpcError):
+            channel.unary_unary(f"/{NAME}/MadeUp")(b"", timeout=30)
+        samples = [sample for family in server.server.metrics.calls.collect() for sample in family.samples]
+    counted = {
+        (sample.labels["method"], sample.labels["code"]): sample.value for sample in samples if sample.value == 1
+    }
+    assert counted == {("TranslateText", "OK"): 1, ("other", "UNIMPLEMENTED"): 1}

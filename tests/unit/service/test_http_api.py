@@ -283,6 +283,7 @@ def test_files(http: httpx2.Client) -> None:
         ("a.csv", b"id,text\n", {"columns": "no"}, "file: "),
         ("a.txt", b"a\n\xff\n", {}, "file: line 2: byte 1 (0xff) is not valid UTF-8"),
         ("a.docx", b"no zip", {}, "file: "),
+        ("a.txt", b"a " * 100_001, {}, "file: 200002 characters, the limit is 200000; split it, or use nmt translate"),
         ("a.txt", b"1", {"source": "auto"}, "source: the language of the file cannot be seen; name it"),
     ):
         answer = post_file(http, name, content, **fields)
@@ -294,7 +295,7 @@ def test_files(http: httpx2.Client) -> None:
 
 
 def test_files_are_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    files = Files(None)  # type: ignore[arg-type]
+    files = Files(None, 1)  # type: ignore[arg-type]
     names = [files._keep(".txt", bytes(KEPT_BYTES // 2)) for _ in range(3)]
     assert [files.get(name) is None for name in names] == [True, False, False]
     later = time.monotonic() + 601

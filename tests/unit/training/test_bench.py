@@ -20,18 +20,25 @@ def test_file(tmp_path: Path) -> Path:
 
 def test_bench_decode_reports_every_engine(checkpoint_directory: Path, test_file: Path, tmp_path: Path) -> None:
     pytest.importorskip("ctranslate2")
-    arguments = ["--checkpoint", str(checkpoint_directory), "--test", str(test_file), "--against", "ctranslate2"]
+    arguments = [
+        "--checkpoint",
+        str(checkpoint_directory),
+        "--test",
+        str(test_file),
+        "--against",
+        "ctranslate2,transformers",
+    ]
     chart = tmp_path / "chart.png"
     result = CliRunner().invoke(main, ["bench", "decode", *arguments, "--quick", "--json", "--chart", str(chart)])
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["machine"]["cores"] >= 1 and report["machine"]["processor"]
     settings = [(row["engine"], row["batch"], row["beam"]) for row in report["rows"]]
-    for engine in ("nmt", "ctranslate2"):
+    for engine in ("nmt", "ctranslate2", "transformers"):
         assert {(batch, beam) for name, batch, beam in settings if name == engine} == {(1, 1), (1, 5), (64, 1), (64, 5)}
     for row in report["rows"]:
         assert row["sentences"] == 6 and row["seconds"] > 0 and row["latency_ms"] > 0 and row["peak_mb"] > 10
-        assert row["identical_to_float32"] == 1.0 or row["dtype"] != "float32"
+        assert row["identical_to_float32"] == 1.0 or (row["engine"], row["dtype"]) != ("nmt", "float32")
     assert chart.stat().st_size > 5_000
 
 
@@ -39,7 +46,7 @@ def test_an_unknown_engine_is_refused(checkpoint_directory: Path, test_file: Pat
     arguments = ["--checkpoint", str(checkpoint_directory), "--test", str(test_file), "--against", "moses"]
     result = CliRunner().invoke(main, ["bench", "decode", *arguments])
     assert result.exit_code == 2
-    assert "unknown engine 'moses'; --against knows ctranslate2" in result.output
+    assert "unknown engine 'moses'; --against knows ctranslate2, transformers" in result.output
 
 
 def test_a_checkpoint_that_does_not_load_is_one_line(test_file: Path, tmp_path: Path) -> None:
