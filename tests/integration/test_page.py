@@ -112,6 +112,19 @@ def test_a_file_is_translated_and_downloaded(browser: Any, real_url: str, tmp_pa
         assert Path(download.value.path()).read_text() == f"{ANSWER}\nGuten Morgen.\n"
 
 
+def test_a_term_of_the_glossary_is_used(browser: Any, real_url: str) -> None:
+    with tab(browser, real_url) as page:
+        page.select_option("#target", "de")
+        page.type(QUESTION)
+        expect(page.locator("#output")).to_have_text(ANSWER)
+        page.click("#glossary summary")
+        page.click("#glossary [type=submit]")
+        page.keyboard.type("station")
+        page.keyboard.press("Tab")
+        page.keyboard.type("Haltestelle")
+        expect(page.locator("#output")).to_have_text(re.compile(r"Haltestelle\?"))
+
+
 def test_words_that_belong_together(browser: Any, real_url: str) -> None:
     with tab(browser, real_url) as page:
         page.select_option("#target", "de")
