@@ -303,6 +303,14 @@ def test_attention_view(page: Tab) -> None:
     assert axe(page) == []
 
 
+def test_a_server_that_does_not_explain(page: Tab) -> None:
+    answer_with(page, "explain", {"status": 501, "body": {"error": "Explain is not implemented yet"}})
+    page.type("a")
+    page.output()
+    page.click("#attention summary")
+    expect(page.locator("#attention-body")).to_have_text("This server does not show its attention weights.")
+
+
 def test_colours_of_the_matrix_follow_the_weights(page: Tab) -> None:
     answer_with(page, "explain", maps())
     page.type("a")
