@@ -275,7 +275,7 @@ def test_attention_view(page: Tab) -> None:
     assert sent == []  # asked for when it is wanted
     page.click("#attention summary")
     expect(page.locator(".heads button")).to_have_count(5)
-    assert sent == [{"q": "First sentence. ", "source": "en", "target": "de"}]
+    assert sent == [{"q": "First sentence.", "source": "en", "target": "de"}]
     page.click("[aria-label='Layer 2, head 2']")
     assert page.get_attribute("[aria-label='Layer 2, head 2']", "aria-pressed") == "true"
     page.click("#attention .table summary")
@@ -304,11 +304,12 @@ def test_attention_view(page: Tab) -> None:
 
 
 def test_a_server_that_does_not_explain(page: Tab) -> None:
-    answer_with(page, "explain", {"status": 501, "body": {"error": "Explain is not implemented yet"}})
+    sent = answer_with(page, "explain", {"status": 501, "body": {"error": "Explain is not implemented yet"}})
     page.type("a")
     page.output()
     page.click("#attention summary")
     expect(page.locator("#attention-body")).to_have_text("This server does not show its attention weights.")
+    assert sent == [{"q": "a", "source": "en", "target": "de", "translatedText": "A"}]
 
 
 def test_colours_of_the_matrix_follow_the_weights(page: Tab) -> None:

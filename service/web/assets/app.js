@@ -128,7 +128,7 @@ function showAnswer(found) {
   showTexts();
   showConfidence();
   showWarnings();
-  attention.offer({ q: found.request.q, source: languages.written, target: found.request.target });
+  offerAttention();
   announceTranslation();
 }
 
@@ -194,7 +194,13 @@ function takeAlternative(number) {
   [hypotheses[0], hypotheses[number]] = [hypotheses[number], hypotheses[0]];
   showTexts();
   showConfidence();
+  offerAttention();
   announceTranslation();
+}
+
+function offerAttention() {
+  const { q, target } = answer.request;
+  attention.offer({ q, source: languages.written, target, translatedText: hypotheses[0] });
 }
 
 function showConfidence() {

@@ -23,12 +23,20 @@ export class Attention {
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.repaint());
   }
 
-  /** The text that is translated now; null: none. Loaded when the panel is open. */
+  /** The text that is shown now, with its translation; null: none. Loaded when the panel is open. */
   offer(text) {
     panel.hidden = !text?.q.trim();
     this.text = panel.hidden ? null : text;
     this.#sentence = 0;
     this.#load();
+  }
+
+  /** Of a single sentence the translation that is shown, of several the model's own. */
+  #request() {
+    const { q, source, target, translatedText } = this.text;
+    const sentences = sentencesOf(q, source);
+    if (sentences.length === 1) return { q: q.trim(), source, target, translatedText: translatedText.trim() };
+    return { q: sentences[this.#sentence].trim(), source, target };
   }
 
   repaint() {
@@ -37,8 +45,7 @@ export class Attention {
 
   async #load() {
     if (!panel.open || !this.text) return;
-    const sentences = sentencesOf(this.text.q, this.text.source);
-    const request = { q: sentences[this.#sentence], source: this.text.source, target: this.text.target };
+    const request = this.#request();
     if (JSON.stringify(request) === this.#asked) return;
     this.#controller?.abort();
     const controller = (this.#controller = new AbortController());
