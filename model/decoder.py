@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from model.transformer import DecoderState, EncoderDecoder
+from model.transformer import DecoderState, Transformer
 from model.vocabulary import PAD
 
 Array = np.ndarray
@@ -57,7 +57,7 @@ def inherit(history: Array, parents: Array, written: int) -> None:
 class TorchDecoder:
     """The model as it is, in its own precision and on its own device."""
 
-    def __init__(self, model: EncoderDecoder, beam: int, forbidden: Sequence[int]) -> None:
+    def __init__(self, model: Transformer, beam: int, forbidden: Sequence[int]) -> None:
         self.model, self.beam = model, beam
         self.device = next(model.parameters()).device
         self.forbidden = torch.tensor(sorted(set(forbidden)), dtype=torch.long, device=self.device)

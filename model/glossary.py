@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -146,6 +147,20 @@ def replaced(text: str, matches: Iterable[Match]) -> str:
         parts += [text[end : match.start], match.term.target]
         end = match.end
     return "".join((*parts, text[end:]))
+
+
+def origins(text: str, matches: Sequence[Match]) -> list[tuple[int, int]]:
+    """For each word of the text with its terms replaced: the first and the last word of the text that it comes from.
+    Words are what white space parts."""
+    places, end = [], 0  # of each character of the new text, in the old one
+    for match in matches:
+        places += [(i, i) for i in range(end, match.start)] + [(match.start, match.end - 1)] * len(match.term.target)
+        end = match.end
+    places += [(i, i) for i in range(end, len(text))]
+    starts = [word.start() for word in re.finditer(r"\S+", text)]
+    words = re.finditer(r"\S+", replaced(text, matches))
+    ends = ((places[word.start()][0], places[word.end() - 1][1]) for word in words)
+    return [(bisect_right(starts, first) - 1, bisect_right(starts, last) - 1) for first, last in ends]
 
 
 def not_placed(terms: Iterable[Term], translation: str) -> list[Term]:

@@ -18,13 +18,15 @@ from pathlib import Path
 import torch
 
 from model import checkpoint, guards, segment
+from model.alignment import Link, align
 from model.config import MAX_BEAM, ModelConfig, SearchConfig
 from model.constraints import amid
 from model.errors import UserError
-from model.glossary import Glossary, Term, check_search, not_placed, replaced
+from model.explain import Explanation, explain, explanation
+from model.glossary import Glossary, Match, check_search, not_placed, replaced
 from model.int8 import Int8Model, unsupported
 from model.search import SearchPool, SearchResult
-from model.transformer import EncoderDecoder
+from model.transformer import Transformer
 from model.vocabulary import EOS, FORMALITIES, Phrase, Vocabulary
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,8 @@ class Hypothesis:
     score: float
     tokens: tuple[str, ...]
     token_scores: tuple[float, ...]
+    parts: tuple[tuple[int, ...], ...] = ()  # the ids of each translated sentence
+    alignment: tuple[Link, ...] = ()  # where it was asked for
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Document:
     segments: tuple[segment.Segment, ...]
     sources: tuple[tuple[int, ...], ...]
     sentences: tuple[str, ...]  # what the model reads of each source
-    terms: tuple[tuple[Term, ...], ...]  # of the glossary, in each source
+    terms: tuple[tuple[Match, ...], ...]  # of the glossary, in each sentence as it was normalised
     source: str
     target: str
     formality: str = "default"
@@ -72,6 +76,7 @@ class Translation:
 
     hypotheses: tuple[Hypothesis, ...]
     warnings: tuple[guards.QualityWarning, ...] = ()
+    document: Document | None = None  # what was translated
 
     @property
     def text(self) -> str:
@@ -90,7 +95,7 @@ class Translator:
     """
 
     def __init__(
-        self, model: EncoderDecoder, vocabulary: Vocabulary, name: str, hash: str = "", dtype: str = "float32"
+        self, model: Transformer, vocabulary: Vocabulary, name: str, hash: str = "", dtype: str = "float32"
     ) -> None:
         """``dtype``: the arithmetic of decoding. "int8" needs an AVX-512 VNNI processor and the compiled kernels,
         "auto" takes what is fastest here. UserError where it cannot be had.
@@ -171,6 +176,7 @@ class Translator:
         progress: Callable[[int], object] | None = None,
         formality: str = "default",
         glossary: Glossary | None = None,
+        alignments: bool = False,
     ) -> list[Translation]:
         """Translate texts of any length; paragraphs, blank lines and white space stay as they are.
 
@@ -183,7 +189,8 @@ class Translator:
         if glossary:
             check_search(search)
         documents = [self.prepare(text, source, target, formality, glossary) for text in texts]
-        return self.translate_documents(documents, search, progress)
+        translations = self.translate_documents(documents, search, progress)
+        return self.align(translations) if alignments else translations
 
     def translate_documents(
         self,
@@ -213,6 +220,24 @@ class Translator:
             for document, kept in reviewed
         ]
 
+    def align(self, translations: Sequence[Translation]) -> list[Translation]:
+        """The same, each hypothesis with the words that its words come from (``model.alignment``)."""
+        return align(self, translations)
+
+    def explain(
+        self, text: str, source: str, target: str, search: SearchConfig = SearchConfig(), translated_text: str = ""
+    ) -> Explanation:
+        """The attention behind the translation of one sentence, or behind a given one (``model.explain``)."""
+        return explain(self, text, source, target, search, translated_text)
+
+    def explanation(self, document: Document, translation: Translation | str) -> Explanation:
+        """As ``explain``, of a document of one sentence and its translation."""
+        return explanation(self, document, translation)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a sentence as the model reads it, without tags and EOS."""
+        return self._encode(text)
+
     def check(self, source: str, target: str, formality: str = "default") -> None:
         """UserError for a pair of languages or a form of address that the model cannot serve."""
         for language in (source, target):
@@ -239,16 +264,18 @@ class Translator:
         limit = min(SENTENCE_PIECES, self.config.max_length - 3)
         return segment.split(text, source, lambda text: len(self._encode(self._read(text, glossary)[0])), limit)
 
-    def _read(self, text: str, glossary: Glossary | None) -> tuple[str, list[Term]]:
+    def _read(self, text: str, glossary: Glossary | None) -> tuple[str, tuple[Match, ...]]:
         """What the model reads of a sentence, and the terms that are found in it."""
         if not glossary:
-            return text, []
-        parts, terms = [], []
-        for part, is_item in guards.around_items(segment.normalise(text)):  # a URL stays as it is
-            matches = [] if is_item else glossary.find(part)
-            parts.append(replaced(part, matches))
-            terms += [match.term for match in matches]
-        return "".join(parts), terms
+            return text, ()
+        text = segment.normalise(text)
+        matches: list[Match] = []
+        at = 0
+        for part, is_item in guards.around_items(text):  # a URL stays as it is
+            found = [] if is_item else glossary.find(part)
+            matches += (replace(match, start=at + match.start, end=at + match.end) for match in found)
+            at += len(part)
+        return replaced(text, matches), tuple(matches)
 
     def _document(
         self,
@@ -261,7 +288,7 @@ class Translator:
         before = self.vocabulary.prefix(target, formality)
         read = [self._read(part.text, glossary) for part in segments if part.translate]
         sources = tuple((*before, *self._encode(text), EOS) for text, _ in read)
-        sentences, terms = tuple(text for text, _ in read), tuple(tuple(terms) for _, terms in read)
+        sentences, terms = tuple(text for text, _ in read), tuple(matches for _, matches in read)
         return Document(tuple(segments), sources, sentences, terms, source, target, formality, glossary)
 
     def review(
@@ -284,7 +311,7 @@ class Translator:
                 continue
             nbest, sentence, terms = next(remaining)
             doubts = [self._doubts(sentence, result.ids) for result in nbest]
-            lost_term = not_placed(terms, self.vocabulary.decode(nbest[0].ids)) if terms else []
+            lost_term = self._lost(terms, nbest[0])
             if not lost_term and not all(doubts):  # one is clean
                 segments.append(part)
                 kept.append(nbest)
@@ -313,7 +340,11 @@ class Translator:
 
     def required(self, document: Document, index: int) -> tuple[Phrase, ...]:
         """What the second search must place in the target of a source."""
-        return tuple(self.vocabulary.phrase(term.target) for term in document.terms[index])
+        return tuple(self.vocabulary.phrase(match.term.target) for match in document.terms[index])
+
+    def _lost(self, terms: Sequence[Match], result: SearchResult) -> bool:
+        """Whether a term has no place in the target."""
+        return bool(terms and not_placed([match.term for match in terms], self.vocabulary.decode(result.ids)))
 
     def search_for(self, required: Sequence[Phrase], search: SearchConfig) -> SearchConfig:
         """The search of a source whose target must hold phrases: its beam may have to be wider."""
@@ -368,7 +399,7 @@ class Translator:
         ranked = []
         for sentence, terms, nbest in zip(document.sentences, document.terms, results, strict=True):
             doubts = [self._doubts(sentence, result.ids) for result in nbest]
-            lost = [bool(terms and not_placed(terms, self.vocabulary.decode(result.ids))) for result in nbest]
+            lost = [self._lost(terms, result) for result in nbest]
             order = sorted(
                 range(len(nbest)), key=lambda k: (lost[k], bool(doubts[k]))
             )  # stable: the best clean one first
@@ -380,7 +411,7 @@ class Translator:
         for k in range(min(search.nbest, max((len(nbest) for nbest in ranked), default=1))):
             chosen = iter([nbest[min(k, len(nbest) - 1)] for nbest in ranked])
             texts: list[str] = []
-            ids: list[int] = []
+            parts: list[tuple[int, ...]] = []
             scores: list[float] = []
             for part in document.segments:
                 if not part.translate:
@@ -388,13 +419,13 @@ class Translator:
                     continue
                 result = next(chosen)
                 texts.append(self.vocabulary.decode(result.ids))
-                ids += result.ids
+                parts.append(result.ids)
                 scores += result.token_scores
             score = sum(scores) / len(scores) ** search.length_penalty if scores else 0.0
-            tokens = tuple(self.vocabulary.piece(id) for id in ids)
-            hypotheses.append(Hypothesis("".join(texts), score, tokens, tuple(scores)))
+            tokens = tuple(self.vocabulary.piece(id) for ids in parts for id in ids)
+            hypotheses.append(Hypothesis("".join(texts), score, tokens, tuple(scores), tuple(parts)))
         if document.glossary:  # whatever became of them: cut in two, in a part that is not translated, ...
             whole = self._read("".join(part.text for part in document.segments), document.glossary)[1]
-            missing = not_placed(whole, hypotheses[0].text)
+            missing = not_placed([match.term for match in whole], hypotheses[0].text)
             warnings += (guards.QualityWarning("GLOSSARY_TERM_NOT_PLACED", term.source) for term in missing)
-        return Translation(tuple(hypotheses), tuple(dict.fromkeys(warnings)))
+        return Translation(tuple(hypotheses), tuple(dict.fromkeys(warnings)), document)

@@ -21,7 +21,8 @@ from model.errors import CheckpointError, UserError
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 # Present in every vocabulary, since a trained one cannot grow: the form of address, the separator of the
 # decoder-only model, and a few for uses still to be found.
-CONTROL_SYMBOLS = ("<formal>", "<informal>", "<to>", *(f"<reserved{i}>" for i in range(8)))
+SEPARATOR = "<to>"
+CONTROL_SYMBOLS = ("<formal>", "<informal>", SEPARATOR, *(f"<reserved{i}>" for i in range(8)))
 FORMALITIES = ("default", "formal", "informal")  # the form of address: as the sentence suggests, "Sie", "du"
 SPACE_MARK = "\u2581"  # SentencePiece writes a space as this character
 NONCHARACTERS = [chr(c) for c in range(0xFDD0, 0xFDF0)]  # never text by definition: free as placeholders

@@ -143,6 +143,7 @@ class Client:
         formality: str = "default",
         glossary: Glossary | str | None = None,
         html: bool = False,
+        alignments: bool = False,
     ) -> list[pb.Translation]:
         """Translate any number of texts; one translation each, in order. ``source`` "": detected; ``glossary``: one
         of yours, or the name of one that the server keeps; ``html``: only what a reader sees changes.
@@ -151,7 +152,7 @@ class Client:
         refuses the input, ServiceError where it is out of reach, too slow or at fault.
         """
         found: list[pb.Translation] = []
-        for part in self._parts(texts, source, target, search, formality, glossary, html):
+        for part in self._parts(texts, source, target, search, formality, glossary, html, alignments):
             found += part
             if progress:
                 progress(len(part))
@@ -166,10 +167,11 @@ class Client:
         formality: str = "default",
         glossary: Glossary | str | None = None,
         html: bool = False,
+        alignments: bool = False,
     ) -> Iterator[pb.Translation]:
         """As ``translate``, for any number of texts in constant memory: each translation as soon as it and those
         before it are there; texts are taken as translations are."""
-        for part in self._parts(texts, source, target, search, formality, glossary, html):
+        for part in self._parts(texts, source, target, search, formality, glossary, html, alignments):
             yield from part
 
     def detect(self, text: str) -> list[tuple[str, float]]:
@@ -232,8 +234,9 @@ class AsyncClient:
         formality: str = "default",
         glossary: Glossary | str | None = None,
         html: bool = False,
+        alignments: bool = False,
     ) -> list[pb.Translation]:
-        return [one async for one in self.stream(texts, source, target, search, formality, glossary, html)]
+        return [one async for one in self.stream(texts, source, target, search, formality, glossary, html, alignments)]
 
     async def stream(
         self,
@@ -244,10 +247,11 @@ class AsyncClient:
         formality: str = "default",
         glossary: Glossary | str | None = None,
         html: bool = False,
+        alignments: bool = False,
     ) -> AsyncIterator[pb.Translation]:
         waiting: deque[asyncio.Task[Any]] = deque()
         try:
-            for request in translate_requests(texts, source, target, search, formality, glossary, html):
+            for request in translate_requests(texts, source, target, search, formality, glossary, html, alignments):
                 waiting.append(asyncio.create_task(self._call("Translate", request)))
                 if len(waiting) == REQUESTS_IN_FLIGHT:
                     for one in (await waiting.popleft()).translations:
@@ -326,6 +330,7 @@ def translate_requests(
     formality: str,
     glossary: Glossary | str | None,
     html: bool,
+    alignments: bool,
 ) -> Iterator[pb.TranslateRequest]:
     search = search or SearchConfig()
     by_name = {name: value for value, name in FORMALITIES.items()}
@@ -341,6 +346,7 @@ def translate_requests(
             num_hypotheses=search.nbest,
             glossary_config=glossary_config(glossary, contents),
             formality=by_name[formality],
+            include_alignment=alignments,
         )
 
 

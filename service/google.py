@@ -71,8 +71,8 @@ class GoogleServicer:
         self, request: google.DetectLanguageRequest, context: Context
     ) -> google.DetectLanguageResponse:
         await self._check(request, context, {"model": request.model})
-        # Google's default is HTML, ours plain text; in which language it is written can be seen from either
-        ours = pb.DetectLanguageRequest(content=request.content, mime_type=request.mime_type)
+        mime_type = request.mime_type or DEFAULT_MIME_TYPE
+        ours = pb.DetectLanguageRequest(content=request.content, mime_type=mime_type)
         answer = await self._servicer.DetectLanguage(ours, context)
         return google.DetectLanguageResponse(
             languages=[

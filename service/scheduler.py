@@ -58,6 +58,7 @@ class How:
     formality: str = "default"
     glossary: Glossary | None = None
     html: bool = False
+    alignment: bool = False  # of the words, once the translation is there
 
 
 @dataclass(frozen=True)

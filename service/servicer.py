@@ -24,6 +24,7 @@ from service.access import client_of
 from service.config import ServiceConfig
 from service.contents import Content, prepare, visible
 from service.detection import detect
+from service.explaining import check_document, check_explain, explain_response
 from service.glossaries import Glossaries
 from service.metrics import Metrics
 from service.models import Models
@@ -148,7 +149,20 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         )
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
-        await abort(context, Code.UNIMPLEMENTED, "Explain is not implemented yet")
+        self._count(context)
+        models = await self._loaded(context)
+        try:
+            how = check_explain(request, models, self._config)
+            content = await self._in_text_thread(prepare, request.content, how)
+            document = check_document(content, how)
+            if request.translated_text:
+                translation: Any = request.translated_text
+            else:
+                ((_, translation),) = await self._translate([request.content], how, self._caller(context))
+            found = await asyncio.to_thread(how.translator.explanation, document, translation)
+        except Exception as error:
+            await self._refuse(context, error, 1)
+        return explain_response(message(content, found.translation, 0, how.translator.name), found)
 
     async def _translate(self, texts: Sequence[str], how: How, caller: Caller) -> list[Found]:
         """Each text and its translation. If the caller goes away, what is not done yet is dropped."""
@@ -164,10 +178,13 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         documents = [document for content in contents for document in content.documents]
         futures = self._scheduler.submit(documents, how, caller)
         try:
-            done = iter(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+            translations = await asyncio.gather(*map(asyncio.wrap_future, futures))
         finally:
             for future in futures:
                 future.cancel()
+        if how.alignment:
+            translations = await asyncio.to_thread(how.translator.align, translations)
+        done = iter(translations)
         return [(content, content.render([next(done) for _ in content.documents], how.search)) for content in contents]
 
     async def _one_of_stream(self, text: str, how: How, caller: Caller) -> Found:
@@ -290,7 +307,20 @@ def message(content: Content, found: Translation | None, num_hypotheses: int, mo
         detected_language_code=detected,
         model=model,
         hypotheses=[
-            pb.Hypothesis(text=one.text, score=one.score, tokens=one.tokens, token_scores=one.token_scores)
+            pb.Hypothesis(
+                text=one.text,
+                score=one.score,
+                tokens=one.tokens,
+                token_scores=one.token_scores,
+                alignment=[
+                    pb.AlignmentLink(
+                        source=pb.Span(start=link.source.start, end=link.source.end),
+                        target=pb.Span(start=link.target.start, end=link.target.end),
+                        weight=link.weight,
+                    )
+                    for link in one.alignment
+                ],
+            )
             for one in found.hypotheses[:num_hypotheses]
         ],
         warnings=[pb.TranslationWarning(code=one.code, detail=one.detail) for one in found.warnings],

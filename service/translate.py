@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import time
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -35,6 +37,7 @@ WINDOW_CHARACTERS = 1_000_000  # or fewer texts, if they are long
 CACHE_TEXTS = 50_000  # translations that are kept for when their text comes again,
 CACHE_CHARACTERS = 300  # if it is no longer than this: what repeats is short
 COMMIT_SECONDS = 1.0  # at most this much work is lost by a kill, and the window under work
+WORD = re.compile(r"\S+")  # what an alignment counts
 BAR_DELAY = 1.0  # seconds before the progress bar shows; what is done sooner needs none
 
 
@@ -63,6 +66,7 @@ class How:
     search: SearchConfig
     formality: str = "default"
     glossary: Glossary | None = None
+    alignments: bool = False
 
     def settings(self) -> dict[str, Any]:
         """For the manifest; a glossary by its hash, for it may be long."""
@@ -74,6 +78,7 @@ class How:
 class Hypothesis:
     text: str
     score: float
+    alignment: str = ""  # in the format of Pharaoh
 
 
 @dataclass(frozen=True)
@@ -140,8 +145,29 @@ class Worker:
             return []
         how = self._how
         settings = how.search, progress, how.formality, how.glossary
-        found = self._translator.translate(texts, how.source, how.target, *settings)
-        return [Found(tuple(Hypothesis(best.text, best.score) for best in one.hypotheses)) for one in found]
+        more: dict[str, Any] = {"alignments": True} if how.alignments else {}
+        translations = self._translator.translate(texts, how.source, how.target, *settings, **more)
+        return [
+            Found(tuple(self._hypothesis(text, one) for one in translation.hypotheses))
+            for text, translation in zip(texts, translations, strict=True)
+        ]
+
+    def _hypothesis(self, source: str, found: Any) -> Hypothesis:
+        if not self._how.alignments:
+            return Hypothesis(found.text, found.score)
+        return Hypothesis(found.text, found.score, pharaoh(source, found.text, found.alignment))
+
+
+def pharaoh(source: str, target: str, links: Sequence[Any]) -> str:
+    """Links (``model.alignment.Link`` or the contract's AlignmentLink) as "0-0 1-2": numbers of words in source and
+    target.
+    """
+    starts = [[match.start() for match in WORD.finditer(text)] for text in (source, target)]
+    numbers = {
+        (bisect_right(starts[0], link.source.start) - 1, bisect_right(starts[1], link.target.start) - 1)
+        for link in links
+    }
+    return " ".join(f"{i}-{j}" for i, j in sorted(numbers))
 
 
 def items(parts: Sequence[Part], first: int = 0, skip: int = 0) -> Iterator[Item]:

@@ -75,8 +75,6 @@ def _check(
     glossaries: Glossaries,
     violations: list[tuple[str, str]],
 ) -> How:
-    if missing := not_implemented(request):
-        raise RefusedError(code_pb2.UNIMPLEMENTED, missing)
     if request.model and request.model not in models:
         there_is = ", ".join(f"'{name}'" for name in models)
         raise RefusedError(code_pb2.NOT_FOUND, [("model", f"'{request.model}' is not loaded; there is {there_is}")])
@@ -97,6 +95,11 @@ def _check(
             translator.check(source, request.target_language_code, formality)
         except UserError as error:
             violations.append(("formality", str(error)))
+    if request.include_alignment and not request.num_hypotheses:
+        violations.append(("include_alignment", "alignments are of hypotheses: set num_hypotheses to at least 1"))
+    html = request.mime_type == "text/html"
+    if request.include_alignment and html:
+        violations.append(("include_alignment", "alignments are of plain text: leave it unset, or mime_type"))
     search = SearchConfig()
     given = {field.name: value for field, value in request.search.ListFields()}
     if request.num_hypotheses:
@@ -117,7 +120,7 @@ def _check(
     if violations:
         raise RefusedError(code_pb2.INVALID_ARGUMENT, violations)
     pair = request.source_language_code, request.target_language_code
-    return How(translator, *pair, search, formality, glossary, html=request.mime_type == "text/html")
+    return How(translator, *pair, search, formality, glossary, html, request.include_alignment)
 
 
 def glossary_of(given: pb.GlossaryConfig, config: ServiceConfig, glossaries: Glossaries) -> Glossary:
@@ -145,12 +148,6 @@ def characters_of(text: str) -> int:
 def _knows(translator: Translator, request: pb.TranslateRequest) -> bool:
     wanted = {request.source_language_code or request.target_language_code, request.target_language_code}
     return wanted <= set(translator.languages)
-
-
-def not_implemented(request: pb.TranslateRequest) -> list[tuple[str, str]]:
-    """What the contract has and this server has not yet."""
-    later = {"include_alignment": request.include_alignment}
-    return [(field, "not implemented yet; leave it unset") for field, is_set in later.items() if is_set]
 
 
 def wrong_mime_type(mime_type: str) -> list[tuple[str, str]]:

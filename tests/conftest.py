@@ -58,6 +58,57 @@ def checkpoint_directory(
     return directory
 
 
+RECIPE = """
+[model]
+d_model = 32
+num_heads = 2
+d_ff = 64
+encoder_layers = 1
+decoder_layers = 1
+max_length = 64
+
+[vocabulary]
+size = 340
+
+[cleaning]
+wrong_language = false
+
+[training]
+max_steps = 3
+max_tokens = 60
+batch_tokens = 256
+warmup_steps = 20
+
+[[corpus]]
+path = "train.tsv"
+source = "en"
+target = "de"
+
+[[test]]
+test = "test.tsv"
+source = "en"
+target = "de"
+metrics = ["bleu", "bleu-moses"]
+
+[[test]]
+test = "test.tsv"
+source = "de"
+target = "en"
+turned = true
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe for the command line, with its corpus and test set beside it. Do not write into its folder."""
+    folder = tmp_path_factory.mktemp("recipe")
+    for name, count in (("train", 300), ("test", 4)):
+        pairs = zip(sentences(count, count), sentences(count, count + 1), strict=True)
+        (folder / f"{name}.tsv").write_text("".join(f"{a}\t{b}\n" for a, b in pairs), encoding="utf-8")
+    (folder / "tiny.toml").write_text(RECIPE, encoding="utf-8")
+    return folder / "tiny.toml"
+
+
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with ca.pem, and server.pem and client.pem signed by it, each with its .key."""

@@ -34,6 +34,7 @@ class Hypothesis:
     score: float
     tokens: tuple[str, ...] = ()
     token_scores: tuple[float, ...] = ()
+    alignment: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)

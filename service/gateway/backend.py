@@ -23,6 +23,7 @@ from service.gateway.config import GatewayConfig
 
 T = TypeVar("T")
 HEALTH_SECONDS = 5.0
+RETRY_SECONDS = 60.0  # where the server has no room for a caller and does not say when it will
 # A name with several addresses (replicas behind a headless service): calls take turns over all of them, and one that
 # was lost on the way is made again, on the next.
 BALANCE = {
@@ -96,9 +97,9 @@ class Backend:
     def _in_http(self, error: grpc.aio.AioRpcError) -> HTTPException:
         code, text = error.code(), violations(error) or error.details() or ""
         if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
-            if (seconds := retry_info(error)) is None:  # gRPC's own refusal of a large message
+            if "larger than max" in text:  # gRPC's own refusal of a message
                 return HTTPException(413, text)
-            return HTTPException(429, text, {"Retry-After": str(math.ceil(seconds))})
+            return HTTPException(429, text, {"Retry-After": str(math.ceil(retry_info(error) or RETRY_SECONDS))})
         status = STATUS.get(code, 500)
         if code == grpc.StatusCode.UNAVAILABLE:
             text = f"the translation server does not answer: {text}"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.errors import UserError
-from model.glossary import Glossary, Term, not_placed, occurrences, replaced
+from model.glossary import Glossary, Term, not_placed, occurrences, origins, replaced
 
 PAIRS = [("cat", "Katze"), ("house", "Haus"), ("house cat", "Hauskatze"), ("New  York", "Neu-York"), ("C++", "Zeh")]
 
@@ -108,6 +108,14 @@ def test_what_did_not_find_its_place(text: str, missing: list[str]) -> None:
 
 def test_the_longest_of_overlapping_terms_counts() -> None:
     assert occurrences(["Kern", "Kern Haus"], "Kern Haus, Kern") == {"Kern": 1, "Kern Haus": 1}
+
+
+def test_where_the_words_come_from() -> None:
+    glossary, text = Glossary.of([("New York", "Neu-York"), ("cat", "Kater Murr")]), "My cat, in New York today"
+    matches = glossary.find(text)
+    assert replaced(text, matches) == "My Kater Murr, in Neu-York today"
+    assert origins(text, matches) == [(0, 0), (1, 1), (1, 1), (2, 2), (3, 4), (5, 5)]
+    assert origins(text, []) == [(i, i) for i in range(6)]
 
 
 words = st.lists(st.sampled_from(["cat", "house", "New", "York", "C", "+", "+", "x"]), max_size=12)

@@ -137,7 +137,17 @@ def test_the_model_reads_the_translation_of_a_term(wide: Path) -> None:
     document = translator.prepare("see the cat at https://cat.example/cat", "en", "de", glossary=GLOSSARY)
     assert document.sentences == ("see the Mieze Zorkwill at https://cat.example/cat",)  # an item stays as it is
     assert document.sources == translator.prepare(document.sentences[0], "en", "de").sources
-    assert [term.source for term in document.terms[0]] == ["cat"]
+    assert [match.term.source for match in document.terms[0]] == ["cat"]
+
+
+def test_alignments_are_of_the_words_of_the_text(wide: Path) -> None:
+    """Not of those that the model reads instead."""
+    text = "good morning.  the  Cat is here"
+    (found,) = Translator.load(wide, dtype="float32").translate([text], "en", "de", glossary=GLOSSARY, alignments=True)
+    best = found.hypotheses[0]
+    words = {text[link.source.start : link.source.end] for link in best.alignment}
+    assert best.alignment and words <= {"good", "morning.", "the", "Cat", "is", "here"}
+    assert all(0 <= link.target.start < link.target.end <= len(best.text) for link in best.alignment)
 
 
 def test_a_term_in_two_sentences_is_a_warning(wide: Path) -> None:

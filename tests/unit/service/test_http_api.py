@@ -15,6 +15,7 @@ from fake_translator import FakeTranslator
 from serving import running, running_gateway
 
 from model.errors import UserError
+from service.access import WRONG_TOKENS
 from service.gateway.config import GatewayConfig
 from service.gateway.files import KEPT_BYTES, Files
 from service.gateway.guard import HEADERS, GatewayMetrics
@@ -63,6 +64,12 @@ def test_form_and_json_are_the_same(http: httpx2.Client) -> None:
 def test_formality_and_many_alternatives_reach_the_server(http: httpx2.Client) -> None:
     assert translate(http, q="abc", formality="informal")["translatedText"] == "DU: ABC"
     assert len(translate(http, q="abc", alternatives=40)["alternatives"]) == 40  # wider than the default beam
+
+
+def test_html_keeps_its_tags(http: httpx2.Client) -> None:
+    for source in ("en", "auto"):
+        answer = translate(http, q='<p title="x">Where is <b>the</b> station?</p>', source=source, format="html")
+        assert answer["translatedText"] == '<p title="X">WHERE IS <b>THE</b> STATION?</p>'
 
 
 def test_auto_says_what_was_detected(http: httpx2.Client) -> None:
@@ -211,6 +218,18 @@ def test_keys_are_the_tokens_of_the_server(tokens_file: str) -> None:
         with running_gateway(server.address) as url, client(url) as http:
             assert http.post("/translate", json=EN_DE | {"q": "a", "api_key": KEY[:-1]}).status_code == 403
             assert http.post("/translate", json=EN_DE | {"q": "a", "api_key": KEY}).status_code == 200
+
+
+def test_guesses_end_soon(tokens_file: str) -> None:
+    """Wrong keys bar their address, but not from a key that was right there before; and no call reaches the server."""
+    with running_gateway("127.0.0.1:1", tokens_file=tokens_file) as url, client(url) as http:
+        assert http.post("/detect", json={"q": "a", "api_key": KEY}).status_code == 503
+        guesses = [http.post("/detect", json={"q": "a", "api_key": f"{n:016d}"}) for n in range(WRONG_TOKENS + 1)]
+        assert [answer.status_code for answer in guesses] == [403] * WRONG_TOKENS + [429]
+        assert 0 < int(guesses[-1].headers["retry-after"]) <= 60
+        assert http.post("/detect", json={"q": "a", "api_key": KEY}).status_code == 503
+        other = {"q": "a", "api_key": "another-token-of-some-length"}
+        assert http.post("/detect", json=other).status_code == 429
 
 
 def test_the_rate_limit_is_a_client_s_own(tokens_file: str) -> None:

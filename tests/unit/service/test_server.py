@@ -114,16 +114,6 @@ def test_violations_are_bad_request_details(stub: pb_grpc.TranslationServiceStub
     assert error.details() == "; ".join(f"{v.field}: {v.description}" for v in detail.field_violations)
 
 
-def test_what_is_not_implemented_says_so(stub: pb_grpc.TranslationServiceStub) -> None:
-    for call in (
-        lambda: stub.Explain(pb.ExplainRequest(content="a")),
-        lambda: stub.Translate(request("a", include_alignment=True)),
-    ):
-        error = failure(call)
-        assert error.code() == grpc.StatusCode.UNIMPLEMENTED
-        assert "not implemented yet" in error.details()
-
-
 def test_a_message_over_the_size_limit(stub: pb_grpc.TranslationServiceStub) -> None:
     error = failure(stub.Translate, request("a" * 1000))
     assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -366,14 +356,20 @@ def test_glossary(stub: pb_grpc.TranslationServiceStub) -> None:
     assert error.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_html(stub: pb_grpc.TranslationServiceStub) -> None:
+def test_html() -> None:
     texts = ["<p>a <b>c</b></p>", "<i></i>", "", "x &lt; y<br>z"]
-    answer = stub.Translate(request(*texts, mime_type="text/html", num_hypotheses=2))
-    assert [one.translated_text for one in answer.translations] == ["<p>A <b>C</b></p>", *texts[1:3], "X &lt; Y<br>Z"]
-    assert not any(one.warnings for one in answer.translations)
-    assert [one.text for one in answer.translations[3].hypotheses] == ["X &lt; Y<br>Z", "X &lt; Y'<br>Z'"]
-    (answer,) = stream(stub, "<u>a</u>", mime_type="text/html")
-    assert answer.translation.translated_text == "<u>A</u>"
+    with running(FakeTranslator) as server, grpc.insecure_channel(server.address) as channel:
+        stub = pb_grpc.TranslationServiceStub(channel)
+        answer = stub.Translate(request(*texts, mime_type="text/html", num_hypotheses=2))
+        assert [one.translated_text for one in answer.translations] == [
+            "<p>A <b>C</b></p>",
+            *texts[1:3],
+            "X &lt; Y<br>Z",
+        ]
+        assert not any(one.warnings for one in answer.translations)
+        assert [one.text for one in answer.translations[3].hypotheses] == ["X &lt; Y<br>Z", "X &lt; Y'<br>Z'"]
+        (answer,) = stream(stub, "<u>a</u>", mime_type="text/html")
+        assert answer.translation.translated_text == "<u>A</u>"
 
 
 def test_formality_and_warnings_arrive(stub: pb_grpc.TranslationServiceStub) -> None:

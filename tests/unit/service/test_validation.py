@@ -73,6 +73,7 @@ def test_accepted(fields: dict[str, Any], search: SearchConfig) -> None:
         ({"search": {"length_penalty": float("nan")}}, "search.length_penalty", "nan must lie in"),
         ({"search": {"temperature": 2}}, "search.temperature", "only with sampling"),
         ({"search": {"sampling": True, "beam_size": 2}}, "search.sampling", "beam_size must be 1"),
+        ({"include_alignment": True, "num_hypotheses": 1, "mime_type": "text/html"}, "include_alignment", "plain text"),
         ({"glossary_config": {}}, "glossary_config", "empty; name a stored glossary or give entries"),
         ({"glossary_config": {"entries": [ENTRY] * 3}}, "glossary_config", "3 entries, the limit is 2; store"),
         (
@@ -104,19 +105,6 @@ def test_all_violations_at_once() -> None:
         check(pb.TranslateRequest(search={"beam_size": 100}))
     fields = [field for field, _ in refused.value.violations]
     assert fields == ["contents", "target_language_code", "search.beam_size"]
-
-
-@pytest.mark.parametrize("fields", [{"include_alignment": True}])
-def test_what_is_not_implemented_is_never_ignored(fields: dict[str, Any]) -> None:
-    with pytest.raises(RefusedError, match=f"{next(iter(fields))}: not implemented yet") as refused:
-        check(request(**fields))
-    assert refused.value.code == code_pb2.UNIMPLEMENTED
-
-
-def test_unknown_model() -> None:
-    with pytest.raises(RefusedError, match="'big' is not loaded; there is 'base', 'other'") as refused:
-        check(request(model="big"))
-    assert refused.value.code == code_pb2.NOT_FOUND
 
 
 def test_glossaries(tmp_path: Path) -> None:
