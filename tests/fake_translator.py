@@ -181,6 +181,10 @@ class FakeTranslator:
             for text in texts
         ]
 
+    def align(self, translations: Sequence[Translation]) -> list[Translation]:
+        """Without links."""
+        return list(translations)
+
     @classmethod
     def load(cls, path: str | Path | None = None) -> FakeTranslator:
         if path is not None and not Path(path).is_dir():

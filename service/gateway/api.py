@@ -17,6 +17,7 @@ from service.gateway.bodies import file_form, form_of, form_or_json, reader
 from service.gateway.callers import Callers
 from service.gateway.config import GatewayConfig
 from service.gateway.files import suffixes
+from service.gateway.formality import with_formality
 from service.languages import name_of
 
 DETECTIONS_IN_FLIGHT = 16
@@ -114,12 +115,15 @@ def add_api(app: FastAPI, config: GatewayConfig) -> None:
     @app.get("/languages")
     async def languages(request: Request, api_key: str = "") -> list[schemas.Language]:
         """The languages of the loaded models, and into which others each is translated."""
-        answer = await backend().call("ListModels", pb.ListModelsRequest(), callers.key_for_lists(request, api_key))
+        key = callers.key_for_lists(request, api_key)
+        answer = await backend().call("ListModels", pb.ListModelsRequest(), key)
         targets: dict[str, set[str]] = {}
         for pair in (pair for model in answer.models for pair in model.language_pairs):
             targets.setdefault(pair.source_language_code, set()).add(pair.target_language_code)
+        formal = await with_formality(set().union(*targets.values()), backend(), key)
         return [
-            schemas.Language(code=code, name=name_of(code), targets=sorted(targets[code])) for code in sorted(targets)
+            schemas.Language(code=code, name=name_of(code), targets=sorted(targets[code]), formality=code in formal)
+            for code in sorted(targets)
         ]
 
     @app.get("/frontend/settings")

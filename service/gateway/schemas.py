@@ -94,10 +94,14 @@ class ExplainBody(Keyed):
     q: str = Field(description="One sentence.", examples=["Where is the station?"])
     source: str = Field(examples=["en"])
     target: str = Field(examples=["de"])
+    translatedText: str = Field("", description="Explain this translation instead of the model's own.")
 
     def message(self) -> pb.ExplainRequest:
         return pb.ExplainRequest(
-            content=self.q, source_language_code=language(self.source), target_language_code=self.target
+            content=self.q,
+            source_language_code=language(self.source),
+            target_language_code=self.target,
+            translated_text=self.translatedText,
         )
 
 
@@ -119,6 +123,7 @@ class Language(BaseModel):
     code: str
     name: str
     targets: list[str]
+    formality: bool = Field(description="Extension: whether formality has an effect in translations into it.")
 
 
 class FileBody(Keyed):

@@ -47,8 +47,8 @@ def test_libretranslatepy(url: str) -> None:
     assert client.translate("Good morning.", "en", "de").casefold() == "guten morgen."
     assert client.translate("Guten Morgen.", "auto", "en").casefold() == "good morning."
     assert client.languages() == [
-        {"code": "de", "name": "German", "targets": ["en"]},
-        {"code": "en", "name": "English", "targets": ["de"]},
+        {"code": "de", "name": "German", "targets": ["en"], "formality": True},
+        {"code": "en", "name": "English", "targets": ["de"], "formality": False},
     ]
     best, *_ = client.detect("Wo ist der Bahnhof, bitte?")
     assert best["language"] == "de"
