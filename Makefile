@@ -1,12 +1,13 @@
 # `make serve` and `make test` are all that a fresh machine needs: Python 3.11 or newer and a package registry.
 PYTHON ?= python3
 LISTEN ?= localhost:50051
+WEB ?= localhost:8080
 BIN := .venv/bin
 
 .PHONY: serve test check protos docs clean
 
 serve: .venv/ready
-	$(BIN)/nmt serve --listen $(LISTEN)
+	$(BIN)/nmt serve --listen $(LISTEN) --web $(WEB)
 
 test: .venv/ready-dev
 	$(BIN)/python -m pytest

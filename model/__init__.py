@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from model.config import ModelConfig, SearchConfig
     from model.errors import CheckpointError, UserError
+    from model.explain import Explanation
+    from model.glossary import Glossary
     from model.translator import Hypothesis, Translation, Translator
 
 __all__ = [
     "CheckpointError",
+    "Explanation",
+    "Glossary",
     "Hypothesis",
     "ModelConfig",
     "SearchConfig",
@@ -24,7 +28,14 @@ __all__ = [
     "Translator",
     "UserError",
 ]
-_MODULES = {"CheckpointError": "errors", "UserError": "errors", "ModelConfig": "config", "SearchConfig": "config"}
+_MODULES = {
+    "CheckpointError": "errors",
+    "UserError": "errors",
+    "Explanation": "explain",
+    "Glossary": "glossary",
+    "ModelConfig": "config",
+    "SearchConfig": "config",
+}
 
 
 def __getattr__(name: str) -> Any:

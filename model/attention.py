@@ -100,9 +100,14 @@ class SelfAttention(nn.Module):
         self.rotary = rotary
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, E), mask (B or 1, 1, T, T) -> (B, T, E) and the weights (B, H, T, T)."""
+    def forward(self, x: Tensor, mask: Tensor, keys_values: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        """(B, T, E), mask (B or 1, 1, T, T) -> (B, T, E) and the weights (B, H, T, T).
+
+        ``keys_values`` gets both of this layer, (2, B, H, T, D): the beginning of a cache.
+        """
         query, key, value = self._project(x)
+        if keys_values is not None:
+            keys_values.append(torch.stack((key, value)))
         mixed, weights = attention(query, key, value, mask, self.dropout)
         return self.output(merge_heads(mixed)), weights
 

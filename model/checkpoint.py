@@ -22,7 +22,7 @@ from torch import Tensor
 
 from model.config import ModelConfig, from_dict
 from model.errors import CheckpointError, UserError
-from model.transformer import EncoderDecoder
+from model.transformer import Transformer, architecture, build
 from model.vocabulary import Vocabulary
 
 FORMAT = 1
@@ -41,9 +41,9 @@ class Checkpoint:
     hash: str
     card: str
 
-    def model(self) -> EncoderDecoder:
+    def model(self) -> Transformer:
         """The model in evaluation mode. CheckpointError where weights and configuration do not fit."""
-        model = EncoderDecoder(self.config)
+        model = build(self.config)
         try:
             model.load_state_dict(self.weights)
         except RuntimeError as error:
@@ -68,7 +68,7 @@ def save(
         old.rename(directory)
     fresh.mkdir(parents=True)
     try:
-        tied = {"target_embedding.tokens.weight", "output.weight"} if config.tie_embeddings else set()
+        tied = architecture(config).TIED[1:] if config.tie_embeddings else ()
         tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in weights.items() if k not in tied}
         (fresh / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         (fresh / VOCABULARY).write_bytes(vocabulary.model)
@@ -124,8 +124,8 @@ def load(directory: str | Path) -> Checkpoint:
         weights = {k: v.float() for k, v in safetensors.torch.load(files[WEIGHTS]).items()}
         vocabulary = Vocabulary(files[VOCABULARY])
         if model_config.tie_embeddings:
-            shared = weights["source_embedding.tokens.weight"]
-            weights |= {"target_embedding.tokens.weight": shared, "output.weight": shared}
+            first, *others = architecture(model_config).TIED
+            weights |= dict.fromkeys(others, weights[first])
     except KeyError as error:
         raise CheckpointError(f"checkpoint {directory}: it lacks {error}; restore it from a copy") from None
     except (safetensors.SafetensorError, UserError) as error:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from model.errors import UserError
 
 T = TypeVar("T")
+MAX_BEAM = 64
 TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 
@@ -48,33 +49,60 @@ def one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Architecture of the encoder-decoder transformer ("Attention is all you need", Vaswani et al. 2017)."""
+    """Architecture of the transformer ("Attention is all you need", Vaswani et al. 2017) and of its descendants."""
 
+    architecture: str = "encoder-decoder"  # or "decoder-only": source <to> target in one masked sequence
     vocab_size: int = 8000  # pieces, language tags and control tokens included
     d_model: int = 256  # width of the residual stream
     num_heads: int = 4  # attention heads; each sees d_model / num_heads dimensions
     d_ff: int = 1024  # inner width of the feed-forward layers
-    encoder_layers: int = 6  # deep encoder: runs once a sentence
+    encoder_layers: int = 6  # deep encoder: runs once a sentence; 0 in a decoder-only model
     decoder_layers: int = 2  # shallow decoder: runs once a token (Kasai et al. 2021)
     norm_position: str = "pre"  # "pre" (x + f(norm(x))) or "post" (norm(x + f(x)), as in the paper)
+    norm: str = "layer"  # "layer" (Ba et al. 2016) or "rms" (Zhang & Sennrich 2019)
     positions: str = "rotary"  # "sinusoidal", "learned" or "rotary" (Su et al. 2021)
     activation: str = "relu"  # "relu", "gelu" or "swiglu" (Shazeer 2020)
+    experts: int = 1  # feed-forward networks a layer, each of width d_ff; of several, a gate chooses for each token
+    experts_per_token: int = 2  # how many of them a token passes through
+    expert_capacity: float = 1.25  # training: tokens that an expert takes at most, as a multiple of its even share
+    balance_loss: float = 0.01  # training: weight of the loss that spreads tokens over the experts
+    router_z_loss: float = 0.001  # training: weight of the loss that keeps the gate's logits small
     tie_embeddings: bool = True  # one matrix for source, target and output (Press & Wolf 2017)
     dropout: float = 0.1  # on embeddings, attention weights, inner feed-forward and each residual branch
     max_length: int = 512  # longest sequence of pieces, special tokens included; longer text is split, not cut
+    separator: int = 2  # decoder-only: id of the piece between source and target; training takes the vocabulary's <to>
     formality: tuple[str, ...] = ()  # target languages whose form of address the caller may choose
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "formality", tuple(self.formality))  # a list where it was read from a file
-        for name in ("vocab_size", "d_model", "num_heads", "d_ff", "encoder_layers", "decoder_layers", "max_length"):
+        one_of("architecture", self.architecture, ("encoder-decoder", "decoder-only"))
+        decoder_only = self.architecture == "decoder-only"
+        sizes = ["vocab_size", "d_model", "num_heads", "d_ff", "decoder_layers", "max_length", "experts"]
+        for name in sizes if decoder_only else [*sizes, "encoder_layers"]:
             check(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1")
+        check(
+            not decoder_only or self.encoder_layers == 0,
+            f"a decoder-only model has no encoder: encoder_layers = {self.encoder_layers} must be 0",
+        )
         check(
             self.d_model % self.num_heads == 0,
             f"d_model = {self.d_model} must be a multiple of num_heads = {self.num_heads}",
         )
         one_of("norm_position", self.norm_position, ("pre", "post"))
+        one_of("norm", self.norm, ("layer", "rms"))
         one_of("positions", self.positions, ("sinusoidal", "learned", "rotary"))
         one_of("activation", self.activation, ("relu", "gelu", "swiglu"))
+        check(
+            self.experts == 1 or 1 <= self.experts_per_token <= self.experts,
+            f"experts_per_token = {self.experts_per_token} must lie in 1..experts = {self.experts}",
+        )
+        check(self.expert_capacity > 0.0, f"expert_capacity = {self.expert_capacity} must be positive")
+        for name in ("balance_loss", "router_z_loss"):
+            check(getattr(self, name) >= 0.0, f"{name} = {getattr(self, name)} must not be negative")
+        check(
+            0 <= self.separator < self.vocab_size,
+            f"separator = {self.separator} is no id of a vocabulary of {self.vocab_size}",
+        )
         check(0.0 <= self.dropout < 1.0, f"dropout = {self.dropout} must lie in [0, 1)")
         even = self.d_model if self.positions == "sinusoidal" else self.head_size
         check(
@@ -85,6 +113,11 @@ class ModelConfig:
     @property
     def head_size(self) -> int:
         return self.d_model // self.num_heads
+
+    @property
+    def num_positions(self) -> int:
+        """Positions that the longest sequence takes: source and target stand in one where there is only a decoder."""
+        return self.max_length * (2 if self.architecture == "decoder-only" else 1)
 
 
 @dataclass(frozen=True)
@@ -108,7 +141,7 @@ class SearchConfig:
         return self.nbest if self.sampling else self.beam_size
 
     def __post_init__(self) -> None:
-        check(1 <= self.beam_size <= 64, f"beam_size = {self.beam_size} must lie in 1..64")
+        check(1 <= self.beam_size <= MAX_BEAM, f"beam_size = {self.beam_size} must lie in 1..{MAX_BEAM}")
         check(1 <= self.nbest <= 64, f"nbest = {self.nbest} must lie in 1..64")
         check(
             self.sampling or self.nbest <= self.beam_size,

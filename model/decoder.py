@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from model.transformer import DecoderState, EncoderDecoder
+from model.transformer import DecoderState, Transformer
 from model.vocabulary import PAD
 
 Array = np.ndarray
@@ -28,9 +28,10 @@ class Decoder(Protocol):
         more than ``limits[i]`` tokens.
         """
 
-    def step(self, tokens: Array, candidates: int) -> tuple[Array, Array]:
+    def step(self, tokens: Array, candidates: int, wanted: Array | None = None) -> tuple[Array, Array]:
         """The last token of each row (B, K), BOS first, -1 for a row that does not matter -> the likeliest next
-        tokens, best first, but for those that are forbidden: their log-probabilities and ids, (B, K, C) each.
+        tokens, best first, but for those that are forbidden: their log-probabilities and ids, (B, K, C) each. Behind
+        them come the tokens of ``wanted`` (B, K, W), likely or not; -1 there: none, its log-probability is -inf.
         """
 
     def choose(self, parents: Array) -> None:
@@ -56,7 +57,7 @@ def inherit(history: Array, parents: Array, written: int) -> None:
 class TorchDecoder:
     """The model as it is, in its own precision and on its own device."""
 
-    def __init__(self, model: EncoderDecoder, beam: int, forbidden: Sequence[int]) -> None:
+    def __init__(self, model: Transformer, beam: int, forbidden: Sequence[int]) -> None:
         self.model, self.beam = model, beam
         self.device = next(model.parameters()).device
         self.forbidden = torch.tensor(sorted(set(forbidden)), dtype=torch.long, device=self.device)
@@ -81,9 +82,13 @@ class TorchDecoder:
         return logits, log_z
 
     @torch.inference_mode()
-    def step(self, tokens: Array, candidates: int) -> tuple[Array, Array]:
+    def step(self, tokens: Array, candidates: int, wanted: Array | None = None) -> tuple[Array, Array]:
         logits, log_z = self.logits(tokens)
         best, found = logits.topk(min(candidates, logits.shape[1]), dim=-1)
+        if wanted is not None:
+            ids = torch.from_numpy(wanted.reshape(len(logits), -1).astype(np.int64)).to(self.device)
+            values = logits.gather(1, ids.clamp_min(0)).masked_fill(ids < 0, -torch.inf)
+            best, found = torch.cat((best, values), 1), torch.cat((found, ids), 1)
         shape = (*tokens.shape, best.shape[1])
         return (best - log_z).view(shape).cpu().numpy(), found.view(shape).cpu().numpy()
 

@@ -38,9 +38,9 @@ class Embedding(nn.Module):
         self.scale = math.sqrt(config.d_model)
         self.dropout = Dropout(config.dropout)
         if config.positions == "learned":
-            self.positions: Tensor | None = nn.Parameter(torch.randn(config.max_length, config.d_model))
+            self.positions: Tensor | None = nn.Parameter(torch.randn(config.num_positions, config.d_model))
         elif config.positions == "sinusoidal":
-            self.register_buffer("positions", sinusoidal_table(config.max_length, config.d_model), persistent=False)
+            self.register_buffer("positions", sinusoidal_table(config.num_positions, config.d_model), persistent=False)
         else:
             self.positions = None
 

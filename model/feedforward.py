@@ -31,8 +31,8 @@ class FeedForward(nn.Module):
         self.activation = activations[config.activation]
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, E) -> (B, T, E)"""
+    def forward(self, x: Tensor, real: Tensor | None = None) -> Tensor:
+        """(B, T, E) -> (B, T, E). ``real`` is for the mixture of experts; here no position minds its neighbours."""
         inner = self.inner(x)
         inner = self.activation(inner) if self.gate is None else self.activation(self.gate(x)) * inner
         return self.output(self.dropout(inner))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from model.decoder import Array, grown, inherit
 from model.machine import cpu_flags
-from model.transformer import EncoderDecoder, EncoderLayer
+from model.transformer import EncoderDecoder, EncoderLayer, Transformer
 
 PANEL = 64  # columns that kernels.cpp takes together
 CPU_FLAGS = {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "fma"}
@@ -39,13 +39,14 @@ def library() -> ctypes.CDLL | None:
     return kernels
 
 
-def unsupported(model: EncoderDecoder) -> str:
+def unsupported(model: Transformer) -> str:
     """Why the kernels cannot run this model here; nothing where they can."""
     config = model.config
     if library() is None:
         return "no compiled kernels for this CPU"
-    if config.norm_position != "pre" or config.activation != "relu":
-        return "the kernels know pre-norm and ReLU only"
+    plain = config.architecture == "encoder-decoder" and config.experts == 1
+    if not plain or (config.norm_position, config.norm, config.activation) != ("pre", "layer", "relu"):
+        return "the kernels know encoder-decoders with pre-norm, layer normalisation and ReLU, without experts"
     if config.d_model % PANEL or config.d_ff % PANEL or config.head_size % 32:
         return f"the kernels need d_model and d_ff in multiples of {PANEL}, heads of 32"
     return ""
@@ -54,9 +55,10 @@ def unsupported(model: EncoderDecoder) -> str:
 class Int8Model:
     """The weights of a model as the kernels read them. ValueError where ``unsupported`` says so."""
 
-    def __init__(self, model: EncoderDecoder, forbidden: Sequence[int]) -> None:
+    def __init__(self, model: Transformer, forbidden: Sequence[int]) -> None:
         if reason := unsupported(model):
             raise ValueError(reason)
+        model = cast(EncoderDecoder, model)
         self.config = config = model.config
         self._arrays: list[Array | None] = []  # what the C++ side points to
         for embedding in (model.source_embedding, model.target_embedding):
@@ -157,11 +159,14 @@ class Int8Decoder:
         self.position = np.concatenate((self.position, np.zeros(count, dtype=np.int32)))
         self.ancestors = grown(self.ancestors, count, max(limits))
 
-    def step(self, tokens: Array, candidates: int) -> tuple[Array, Array]:
+    def step(self, tokens: Array, candidates: int, wanted: Array | None = None) -> tuple[Array, Array]:
         candidates = min(candidates, self.model.config.vocab_size)
         tokens = np.ascontiguousarray(tokens, dtype=np.int32)
         values = np.empty((*tokens.shape, candidates), dtype=np.float32)
         found = np.empty(values.shape, dtype=np.int32)
+        extra = np.empty((*tokens.shape, 0)) if wanted is None else wanted
+        extra = np.ascontiguousarray(extra, dtype=np.int32)
+        extra_values = np.full(extra.shape, -np.inf, dtype=np.float32)
         self.model.kernels.nmt_step(
             self.model.handle,
             torch.get_num_threads(),
@@ -178,7 +183,12 @@ class Int8Decoder:
             _pointer(self.lengths[1]),
             _pointer(values),
             _pointer(found),
+            extra.shape[2],
+            _pointer(extra),
+            _pointer(extra_values),
         )
+        if wanted is not None:
+            values, found = np.concatenate((values, extra_values), 2), np.concatenate((found, extra), 2)
         return values, found
 
     def choose(self, parents: Array) -> None:

@@ -184,7 +184,7 @@ inline void apply(const Quantised& x, int rows, const Linear& linear, Put put) {
 }
 
 struct Workspace {
-  std::vector<float> x, projected, mixed, hidden, scores, logits;
+  std::vector<float> x, projected, mixed, hidden, scores, logits, log_z;
   Quantised quantised, wide;
 };
 
@@ -348,6 +348,16 @@ void encode(const Model& model, int sentences, const int32_t* tokens, const int3
   }
 }
 
+// One number of `apply`, the same bit by bit.
+float product(const Quantised& x, int row, const Linear& linear, int column) {
+  const uint8_t* w = linear.weight + size_t(column / PANEL) * PANEL * linear.inputs + column % PANEL * 4;
+  const int8_t* a = x.data.data() + size_t(row) * x.width;
+  int32_t sum = -x.offset[row];
+  for (int i = 0; i < linear.inputs; i += 4, w += 4 * PANEL)
+    for (int j = 0; j < 4; j++) sum += a[i + j] * w[j];
+  return std::fma(float(sum) * x.scale[row], linear.scale[column], linear.bias[column]);
+}
+
 struct Best {  // the k largest so far, largest first
   int k;
   float* values;
@@ -370,6 +380,7 @@ void likeliest(const Model& model, int rows, int k, float* values, int32_t* toke
   std::fill(top, top + rows, _mm512_set1_ps(-1e30f));
   std::fill(sum, sum + rows, _mm512_setzero_ps());
   work.logits.resize(CHUNK * PANEL);
+  work.log_z.resize(rows);
   float* logits = work.logits.data();
   for (int first = 0; first < model.vocabulary; first += PANEL) {
     const int columns = std::min(PANEL, model.vocabulary - first);
@@ -405,6 +416,7 @@ void likeliest(const Model& model, int rows, int k, float* values, int32_t* toke
     const __m512 scaled = _mm512_mul_ps(sum[r], exponential(_mm512_sub_ps(top[r], _mm512_set1_ps(highest))));
     const float log_z = highest + std::log(_mm512_reduce_add_ps(scaled));
     for (int i = 0; i < k; i++) values[size_t(r) * k + i] -= log_z;
+    work.log_z[r] = log_z;
   }
 }
 
@@ -417,9 +429,11 @@ struct Row {
   int capacity;              // positions
   const bf16* memory;        // layer, source position: key and value
   int source_length;
+  const int32_t* wanted;     // tokens whose log-probabilities are wanted, likely or not; -1: none
+  float* wanted_values;
 };
 
-void step(const Model& model, int rows, const Row* row, int k, float* values, int32_t* tokens) {
+void step(const Model& model, int rows, const Row* row, int k, float* values, int32_t* tokens, int wanted_count) {
   Workspace& work = workspace(model, rows);
   const int width = model.width;
   for (int r = 0; r < rows; r++)
@@ -456,6 +470,10 @@ void step(const Model& model, int rows, const Row* row, int k, float* values, in
   }
   normalise(model, model.decoder_norm, rows, work);
   likeliest(model, rows, k, values, tokens, work);
+  for (int r = 0; r < rows; r++)
+    for (int i = 0; i < wanted_count; i++)
+      if (const int token = row[r].wanted[i]; token >= 0)
+        row[r].wanted_values[i] = product(work.quantised, r, model.logits, token) - work.log_z[r];
 }
 
 // Threads that wait for work. The caller works, too, and only waits for what others have begun: where they are busy
@@ -569,10 +587,11 @@ void nmt_encode(const void* model, int32_t threads, int32_t sentences, const int
 //   tokens (sentences, beam), positions (sentences), ancestors (sentences, beam, length of `ancestors_length`),
 //   caches[s]: bfloat16 (decoder layers, capacities[s], beam, 2, E), memories[s] as nmt_encode filled it
 //   -> values and likeliest (sentences, beam, k)
+//   wanted (sentences, beam, wanted_count) -> wanted_values, those that are there
 void nmt_step(const void* model, int32_t threads, int32_t sentences, int32_t beam, int32_t k, const int32_t* tokens,
               const int32_t* positions, const uint8_t* ancestors, int32_t ancestors_length, bf16* const* caches,
               const int32_t* capacities, const bf16* const* memories, const int32_t* source_lengths, float* values,
-              int32_t* likeliest) {
+              int32_t* likeliest, int32_t wanted_count, const int32_t* wanted, float* wanted_values) {
   std::vector<Row> rows;
   std::vector<int> places;
   for (int s = 0; s < sentences; s++)
@@ -585,7 +604,8 @@ void nmt_step(const void* model, int32_t threads, int32_t sentences, int32_t bea
       }
       places.push_back(place);
       rows.push_back({tokens[place], positions[s], ancestors + size_t(place) * ancestors_length, b, beam, caches[s],
-                      capacities[s], memories[s], source_lengths[s]});
+                      capacities[s], memories[s], source_lengths[s], wanted + size_t(place) * wanted_count,
+                      wanted_values + size_t(place) * wanted_count});
     }
   const int count = rows.size();
   int parts = std::max((count + CHUNK - 1) / CHUNK, std::min(threads, count / LEAST));
@@ -596,7 +616,7 @@ void nmt_step(const void* model, int32_t threads, int32_t sentences, int32_t bea
     if (some <= 0) return;
     std::vector<float> found_values(size_t(some) * k);
     std::vector<int32_t> found_tokens(size_t(some) * k);
-    step(*(const Model*)model, some, rows.data() + first, k, found_values.data(), found_tokens.data());
+    step(*(const Model*)model, some, rows.data() + first, k, found_values.data(), found_tokens.data(), wanted_count);
     for (int r = 0; r < some; r++) {
       std::copy_n(found_values.data() + size_t(r) * k, k, values + size_t(places[first + r]) * k);
       std::copy_n(found_tokens.data() + size_t(r) * k, k, likeliest + size_t(places[first + r]) * k);

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 from model.config import SearchConfig
+from model.constraints import Constraints, wanted_tokens
 from model.decoder import Array, Decoder, TorchDecoder, grown, inherit
-from model.transformer import EncoderDecoder
-from model.vocabulary import BOS, EOS, PAD, UNK
+from model.transformer import Transformer
+from model.vocabulary import BOS, EOS, PAD, UNK, Edges, Phrase
 
 # Measured on 3,900 sentences of three test sets: the same translations as exact search, a quarter fewer steps of rows
 LOOKAHEAD = 4  # tokens
@@ -48,13 +49,14 @@ class SearchPool:
 
     def __init__(
         self,
-        model: EncoderDecoder,
+        model: Transformer,
         config: SearchConfig,
         forbidden: Sequence[int] = (PAD, UNK, BOS),
         decoder: Decoder | None = None,
+        edges: Edges | None = None,
     ) -> None:
         """``decoder`` computes; absent, the model itself does. Sampling, which needs whole distributions, always
-        takes the model.
+        takes the model. ``edges`` of the pieces: needed where phrases are required.
         """
         self.model, self.config = model, config
         self.beam = config.rows
@@ -63,6 +65,8 @@ class SearchPool:
         self.candidates = 2 * self.beam if self.beam > 1 else 1
         self.finished: list[list[SearchResult]] = []  # a sentence
         self.tickets: list[int] = []
+        self.edges = edges
+        self.constraints: dict[int, Constraints] = {}  # by ticket, of the sentences that have any
         self.keys: list[int] = []  # tell a source's random draws from another's
         self.limits = np.zeros(0, dtype=np.int64)  # (B,) the most tokens, EOS included
         self.position = np.zeros(0, dtype=np.int64)  # (B,) tokens written
@@ -75,21 +79,29 @@ class SearchPool:
     def __len__(self) -> int:
         return len(self.tickets)
 
-    def max_length(self, source_length: int) -> int:
+    def max_length(self, source_length: int, more: int = 0) -> int:
         """The most tokens, EOS included, that a target of this source may have."""
-        wanted = int(self.config.max_length_ratio * source_length) + self.config.max_length_offset
+        wanted = int(self.config.max_length_ratio * source_length) + self.config.max_length_offset + more
         return max(1, min(wanted, self.model.config.max_length - 1))
 
-    def add(self, sources: Sequence[Sequence[int]]) -> list[int]:
-        """Encode sources (ids with tag and EOS) and let them join; returns a ticket for each."""
+    def add(self, sources: Sequence[Sequence[int]], required: Sequence[Sequence[Phrase]] | None = None) -> list[int]:
+        """Encode sources (ids with tag and EOS) and let them join; returns a ticket for each. ``required``: for each
+        source the phrases that its targets must hold, and may be longer by (not with sampling).
+        """
         if not sources:
             return []
-        limits = [self.max_length(len(source)) for source in sources]
+        required = required or [()] * len(sources)
+        more = [sum(max(map(len, phrase)) for phrase in phrases) for phrases in required]
+        limits = [self.max_length(len(source), extra) for source, extra in zip(sources, more, strict=True)]
         self.decoder.add(sources, limits)
         count = len(sources)
         tickets = list(range(self._issued, self._issued + count))
         self._issued += count
         self.tickets += tickets
+        for ticket, phrases in zip(tickets, required, strict=True):
+            if phrases:
+                assert self.edges and not self.config.sampling
+                self.constraints[ticket] = Constraints(phrases, self.edges, self.beam)
         self.keys += [zlib.crc32(np.array(source, dtype=np.int64).tobytes()) for source in sources]
         self.finished += [[] for _ in sources]
         totals = np.full((count, self.beam), -np.inf)
@@ -120,10 +132,16 @@ class SearchPool:
         alive = grows[sentences, chosen]
         self.totals = np.where(alive, totals[sentences, chosen], -np.inf)
         parents = np.where(alive, parents[sentences, chosen], 0)
-        self._write(parents, tokens[sentences, chosen], scores[sentences, chosen])
+        tokens = tokens[sentences, chosen]
+        self._write(parents, tokens, scores[sentences, chosen])
+        for i, constraints in self._constrained().items():
+            constraints.follow(parents[i], tokens[i])
         self.decoder.choose(parents)
         for i in (self.position >= self.limits).nonzero()[0]:
-            for row in alive[i].nonzero()[0]:
+            rows = alive[i].nonzero()[0]
+            if self.tickets[i] in self.constraints:
+                rows = self.constraints[self.tickets[i]].complete(rows)
+            for row in rows:
                 self._finish(int(i), int(row), float(self.totals[i, row]))
             self.totals[i] = -np.inf
         over = self._over()
@@ -140,9 +158,15 @@ class SearchPool:
         """The likeliest continuations of each sentence, best first: total and own log-probability, token, and the
         row that it continues.
         """
-        scores, tokens = self.decoder.step(self._last(), self.candidates)  # (B, K, C)
+        constrained = self._constrained()
+        wanted = wanted_tokens(constrained, len(self), self.beam)
+        scores, tokens = self.decoder.step(self._last(), self.candidates, wanted)  # (B, K, C)
         count, _, width = scores.shape
-        totals = (self.totals[:, :, None] + scores).reshape(count, -1)
+        totals = self.totals[:, :, None] + scores
+        for i, constraints in constrained.items():
+            assert wanted is not None
+            constraints.prune(totals[i], tokens[i], wanted.shape[2])
+        totals = totals.reshape(count, -1)
         best = np.argsort(-totals, axis=1, kind="stable")[:, : self.candidates]
         sentences = np.arange(count)[:, None]
         totals, scores, tokens = (x.reshape(count, -1)[sentences, best] for x in (totals, scores, tokens))
@@ -167,6 +191,12 @@ class SearchPool:
         scores = (logits.gather(1, drawn) - log_z).view(-1, self.beam).cpu().numpy()
         rows = np.broadcast_to(np.arange(self.beam), scores.shape)
         return self.totals + scores, scores, drawn.view(-1, self.beam).cpu().numpy(), rows
+
+    def _constrained(self) -> dict[int, Constraints]:
+        """By place in the pool."""
+        if not self.constraints:
+            return {}
+        return {i: self.constraints[ticket] for i, ticket in enumerate(self.tickets) if ticket in self.constraints}
 
     def _last(self) -> Array:
         """(B, K): the token that each row goes on from, -1 where there is no hypothesis."""
@@ -212,7 +242,9 @@ class SearchPool:
         reachable = self.totals / (longest**self.config.length_penalty)[:, None]
         lost = reachable <= self.worst[:, None]
         if not exact and self.config.nbest < self.beam:
-            lost |= self.totals < np.partition(self.totals, -self.config.nbest)[:, [-self.config.nbest]] - GAP
+            behind = self.totals < np.partition(self.totals, -self.config.nbest)[:, [-self.config.nbest]] - GAP
+            behind[list(self._constrained())] = False  # an unlikely phrase costs more, and must be
+            lost |= behind
         self.totals[lost] = -np.inf
         return np.asarray(~(self.totals > -np.inf).any(axis=1))
 
@@ -223,13 +255,17 @@ class SearchPool:
         index = kept.nonzero()[0]
         self.decoder.keep(index)
         self.tickets = [self.tickets[i] for i in index]
+        if self.constraints:
+            self.constraints = {
+                ticket: self.constraints[ticket] for ticket in self.tickets if ticket in self.constraints
+            }
         self.keys = [self.keys[i] for i in index]
         self.finished = [self.finished[i] for i in index]
         self.limits, self.position, self.worst = self.limits[index], self.position[index], self.worst[index]
         self.totals, self.tokens, self.scores = self.totals[index], self.tokens[index], self.scores[index]
 
 
-def search(model: EncoderDecoder, sources: Sequence[Sequence[int]], config: SearchConfig) -> list[list[SearchResult]]:
+def search(model: Transformer, sources: Sequence[Sequence[int]], config: SearchConfig) -> list[list[SearchResult]]:
     """The n-best targets of each source; all sources together in one pool."""
     pool = SearchPool(model, config)
     order = {ticket: i for i, ticket in enumerate(pool.add(sources))}

@@ -18,19 +18,28 @@ from pathlib import Path
 import torch
 
 from model import checkpoint, guards, segment
-from model.config import ModelConfig, SearchConfig
+from model.alignment import Link, align
+from model.config import MAX_BEAM, ModelConfig, SearchConfig
+from model.constraints import amid
 from model.errors import UserError
+from model.explain import Explanation, explain, explanation
+from model.glossary import Glossary, Match, check_search, not_placed
 from model.int8 import Int8Model, unsupported
 from model.progress import Progress, reporting
 from model.search import SearchPool, SearchResult
-from model.transformer import EncoderDecoder
-from model.vocabulary import EOS, FORMALITIES, Vocabulary
+from model.transformer import Transformer
+from model.vocabulary import EOS, FORMALITIES, Phrase, Vocabulary
 
 log = logging.getLogger(__name__)
 
 SENTENCE_PIECES = 128  # a longer sentence is split: training saw none longer
 POOL_ROWS = 320  # live hypotheses decoded together: enough to feed the matrix units, small enough for the cache
+# Where terms are required: rows for hypotheses that have written the same number of them, at least; and steps in which
+# the beam grows, for each size is a pool of its own.
+GROUP_ROWS, BEAM_STEP = 3, 8
 DTYPES = ("auto", "float32", "bfloat16", "int8")
+
+Source = tuple[tuple[int, ...], tuple[Phrase, ...]]  # encoder input, and phrases that its target must hold
 
 
 @dataclass(frozen=True)
@@ -43,6 +52,8 @@ class Hypothesis:
     score: float
     tokens: tuple[str, ...]
     token_scores: tuple[float, ...]
+    parts: tuple[tuple[int, ...], ...] = ()  # the ids of each translated sentence
+    alignment: tuple[Link, ...] = ()  # where it was asked for
 
 
 @dataclass(frozen=True)
@@ -51,14 +62,12 @@ class Document:
 
     segments: tuple[segment.Segment, ...]
     sources: tuple[tuple[int, ...], ...]
+    sentences: tuple[str, ...]  # what the model reads of each source
+    terms: tuple[tuple[Match, ...], ...]  # of the glossary, in each sentence as it was normalised
     source: str
     target: str
     formality: str = "default"
-
-    @property
-    def sentences(self) -> list[str]:
-        """The text behind each of ``sources``."""
-        return [part.text for part in self.segments if part.translate]
+    glossary: Glossary | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +77,7 @@ class Translation:
 
     hypotheses: tuple[Hypothesis, ...]
     warnings: tuple[guards.QualityWarning, ...] = ()
+    document: Document | None = None  # what was translated
 
     @property
     def text(self) -> str:
@@ -86,7 +96,7 @@ class Translator:
     """
 
     def __init__(
-        self, model: EncoderDecoder, vocabulary: Vocabulary, name: str, hash: str = "", dtype: str = "float32"
+        self, model: Transformer, vocabulary: Vocabulary, name: str, hash: str = "", dtype: str = "float32"
     ) -> None:
         """``dtype``: the arithmetic of decoding. "int8" needs an AVX-512 VNNI processor and the compiled kernels,
         "auto" takes what is fastest here. UserError where it cannot be had.
@@ -143,7 +153,7 @@ class Translator:
     def _time(self, dtype: str) -> float:
         """Seconds for a few sentences, at the second try: the first warms up."""
         self._use(dtype)
-        sources = [tuple(self.vocabulary.source_ids(str(i), self.languages[0])) for i in range(10)]
+        sources: list[Source] = [(tuple(self.vocabulary.source_ids(str(i), self.languages[0])), ()) for i in range(10)]
         config = SearchConfig(max_length_ratio=1e-3, max_length_offset=4)
         self._search(sources, config, None)
         start = time.perf_counter()
@@ -166,29 +176,68 @@ class Translator:
         search: SearchConfig = SearchConfig(),
         progress: Progress = None,
         formality: str = "default",
+        glossary: Glossary | None = None,
+        alignments: bool = False,
     ) -> list[Translation]:
         """Translate texts of any length; paragraphs, blank lines and white space stay as they are.
 
         Hypothesis k of a text of several sentences joins the k-th best of each. ``progress`` is called with the
         number of sentences finished since its last call; True shows a bar. UserError for a language that the model
-        does not know, or a form of address (``formality``: "default", "formal", "informal") that it cannot choose in
-        the target language.
+        does not know, a form of address (``formality``: "default", "formal", "informal") that it cannot choose in the
+        target language, or a glossary with sampling.
         """
         self.check(source, target, formality)
-        documents = [self.prepare(text, source, target, formality) for text in texts]
+        if glossary:
+            check_search(search)
+        documents = [self.prepare(text, source, target, formality, glossary) for text in texts]
+        translations = self.translate_documents(documents, search, progress)
+        return self.align(translations) if alignments else translations
+
+    def translate_documents(
+        self,
+        documents: Sequence[Document],
+        search: SearchConfig = SearchConfig(),
+        progress: Progress = None,
+    ) -> list[Translation]:
+        """The translations of what ``prepare`` made ready."""
         distinct = list(dict.fromkeys(ids for document in documents for ids in document.sources))
         with reporting(progress, len(distinct), "sentences") as report:
-            first = dict(zip(distinct, self._search(distinct, search, report), strict=True))
+            found = self._search([(ids, ()) for ids in distinct], search, report)
+        first = dict(zip(distinct, found, strict=True))
         reviewed = [self.review(document, [first[ids] for ids in document.sources], search) for document in documents]
-        wider = self.wider(search)
-        distinct = list(dict.fromkeys(ids for document, kept in reviewed for ids in missing(document, kept)))
-        second = dict(zip(distinct, self._search(distinct, wider, None), strict=True))
-        return [
-            self.assemble(
-                document, [found or second[ids] for ids, found in zip(document.sources, kept, strict=True)], search
-            )
+        again = [
+            [None if found else (document.sources[i], self.required(document, i)) for i, found in enumerate(kept)]
             for document, kept in reviewed
         ]
+        sources = list(dict.fromkeys(source for each in again for source in each if source))
+        second: dict[Source | None, list[SearchResult]]
+        second = dict(zip(sources, self._search(sources, self.wider(search), None), strict=True))
+        return [
+            self.assemble(
+                document,
+                [found or second[source] for source, found in zip(each, kept, strict=True)],
+                search,
+            )
+            for (document, kept), each in zip(reviewed, again, strict=True)
+        ]
+
+    def align(self, translations: Sequence[Translation]) -> list[Translation]:
+        """The same, each hypothesis with the words that its words come from (``model.alignment``)."""
+        return align(self, translations)
+
+    def explain(
+        self, text: str, source: str, target: str, search: SearchConfig = SearchConfig(), translated_text: str = ""
+    ) -> Explanation:
+        """The attention behind the translation of one sentence, or behind a given one (``model.explain``)."""
+        return explain(self, text, source, target, search, translated_text)
+
+    def explanation(self, document: Document, translation: Translation | str) -> Explanation:
+        """As ``explain``, of a document of one sentence and its translation."""
+        return explanation(self, document, translation)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a sentence as the model reads it, without tags and EOS."""
+        return self._encode(text)
 
     def check(self, source: str, target: str, formality: str = "default") -> None:
         """UserError for a pair of languages or a form of address that the model cannot serve."""
@@ -206,70 +255,114 @@ class Translator:
                 f"formality = {formality} is not to be had in '{target}' (this model: {known}); leave it at default"
             )
 
-    def prepare(self, text: str, source: str, target: str, formality: str = "default") -> Document:
+    def prepare(
+        self, text: str, source: str, target: str, formality: str = "default", glossary: Glossary | None = None
+    ) -> Document:
         """Cut a text into sentences and encode each; what ``check`` refuses is not expected here."""
-        return self._document(self._split(text, source), source, target, formality)
+        return self._document(self._split(text, source, glossary), source, target, formality, glossary)
 
-    def _split(self, text: str, source: str) -> list[segment.Segment]:
+    def _split(self, text: str, source: str, glossary: Glossary | None) -> list[segment.Segment]:
         limit = min(SENTENCE_PIECES, self.config.max_length - 3)
-        return segment.split(text, source, lambda text: len(self._encode(text)), limit)
+        return segment.split(text, source, lambda text: len(self._encode(_read(text, glossary)[0])), limit)
 
-    def _document(self, segments: Sequence[segment.Segment], source: str, target: str, formality: str) -> Document:
+    def _document(
+        self,
+        segments: Sequence[segment.Segment],
+        source: str,
+        target: str,
+        formality: str,
+        glossary: Glossary | None,
+    ) -> Document:
         before = self.vocabulary.prefix(target, formality)
-        sources = (tuple([*before, *self._encode(part.text), EOS]) for part in segments if part.translate)
-        return Document(tuple(segments), tuple(sources), source, target, formality)
+        read = [_read(part.text, glossary) for part in segments if part.translate]
+        sources = tuple((*before, *self._encode(text), EOS) for text, _ in read)
+        sentences, terms = tuple(text for text, _ in read), tuple(matches for _, matches in read)
+        return Document(tuple(segments), sources, sentences, terms, source, target, formality, glossary)
 
     def review(
         self, document: Document, results: Sequence[Sequence[SearchResult]], search: SearchConfig
     ) -> tuple[Document, list[Sequence[SearchResult] | None]]:
         """What ``model.guards`` say of the first results: the document and, for each of its sources, the results, or
-        None where it is to be searched once more, with ``wider(search)``.
+        None where it is to be searched once more, with ``wider(search)`` and what is ``required``.
 
         A sentence without a clean hypothesis gets a wider choice; one that lost an item (URL, placeholder, ...) is cut
-        into parts around its items, which then cannot be lost.
+        into parts around its items, which then cannot be lost; of one that lost a term of the glossary, which the
+        model mostly copies by itself, the search makes sure.
         """
         segments: list[segment.Segment] = []
         kept: list[Sequence[SearchResult] | None] = []
-        remaining, rebuilt = iter(results), False
+        remaining, rebuilt = iter(zip(results, document.sentences, document.terms, strict=True)), False
         can_widen = self.wider(search) != search
         for part in document.segments:
             if not part.translate:
                 segments.append(part)
                 continue
-            nbest = next(remaining)
-            doubts = [self._doubts(part.text, result.ids) for result in nbest]
-            if not all(doubts):  # one is clean
+            nbest, sentence, terms = next(remaining)
+            doubts = [self._doubts(sentence, result.ids) for result in nbest]
+            lost_term = self._lost(terms, nbest[0])
+            if not lost_term and not all(doubts):  # one is clean
                 segments.append(part)
                 kept.append(nbest)
                 continue
             lost = {doubt.detail for doubt in doubts[0] if doubt.code == "ITEM_CHANGED"}
             around = guards.around_items(part.text)
-            if any(is_item and text in lost for text, is_item in around):
-                cut = [[segment.Segment(t, False)] if item else self._split(t, document.source) for t, item in around]
+            if all(doubts) and any(is_item and text in lost for text, is_item in around):
+                cut = [
+                    [segment.Segment(text, False)] if is_item else self._split(text, document.source, document.glossary)
+                    for text, is_item in around
+                ]
                 segments += (piece for pieces in cut for piece in pieces)
                 kept += [None for pieces in cut for piece in pieces if piece.translate]
                 rebuilt = True
             else:
                 segments.append(part)
-                kept.append(None if can_widen else nbest)
+                kept.append(None if can_widen or lost_term else nbest)
         if rebuilt:
-            document = self._document(segments, document.source, document.target, document.formality)
+            how = document.source, document.target, document.formality, document.glossary
+            document = self._document(segments, *how)
         return document, kept
 
     def wider(self, search: SearchConfig) -> SearchConfig:
         """The search that returns every hypothesis of the beam."""
         return search if search.sampling else replace(search, nbest=search.beam_size)
 
+    def required(self, document: Document, index: int) -> tuple[Phrase, ...]:
+        """What the second search must place in the target of a source."""
+        return tuple(self.vocabulary.phrase(match.term.target) for match in document.terms[index])
+
+    def _lost(self, terms: Sequence[Match], result: SearchResult) -> bool:
+        """Whether a term has no place in the target."""
+        return bool(terms and not_placed([match.term for match in terms], self.vocabulary.decode(result.ids)))
+
+    def search_for(self, required: Sequence[Phrase], search: SearchConfig) -> SearchConfig:
+        """The search of a source whose target must hold phrases: its beam may have to be wider."""
+        if not required:
+            return search
+        rows = max(search.beam_size, GROUP_ROWS * (len(required) + 1)) + amid(required)
+        return replace(search, beam_size=min(-(-rows // BEAM_STEP) * BEAM_STEP, MAX_BEAM))
+
     def pool(self, search: SearchConfig) -> SearchPool:
         """An empty pool for sources that ``prepare`` made; what comes out of it goes into ``assemble``."""
         decoder = self._int8.decoder(search.rows) if self._int8 else None
-        return SearchPool(self.model, search, self.vocabulary.unwritable, decoder)
+        return SearchPool(self.model, search, self.vocabulary.unwritable, decoder, self.vocabulary.edges)
 
     def _search(
-        self, sources: list[tuple[int, ...]], config: SearchConfig, progress: Callable[[int], object] | None
+        self, sources: list[Source], search: SearchConfig, progress: Callable[[int], object] | None
+    ) -> list[list[SearchResult]]:
+        groups: dict[SearchConfig, list[int]] = {}
+        for i, (_, required) in enumerate(sources):
+            groups.setdefault(self.search_for(required, search), []).append(i)
+        results: list[list[SearchResult]] = [[] for _ in sources]
+        for config, places in groups.items():
+            for i, found in zip(places, self._run([sources[i] for i in places], config, progress), strict=True):
+                results[i] = found
+        return results
+
+    def _run(
+        self, sources: list[Source], config: SearchConfig, progress: Callable[[int], object] | None
     ) -> list[list[SearchResult]]:
         """Feed a pool from a queue sorted by length, longest first, so that neighbours are padded little."""
-        queue = deque(sorted(range(len(sources)), key=lambda i: -len(sources[i])))
+        queue = deque(sorted(range(len(sources)), key=lambda i: -len(sources[i][0])))
         results: list[list[SearchResult]] = [[] for _ in sources]
         pool = self.pool(config)
         capacity = max(1, POOL_ROWS // pool.beam)
@@ -277,7 +370,8 @@ class Translator:
         while queue or len(pool):
             if queue and len(pool) <= capacity * 3 // 4:  # join in groups: encoding one by one is slow
                 joining = [queue.popleft() for _ in range(min(capacity - len(pool), len(queue)))]
-                waiting.update(zip(pool.add([sources[i] for i in joining]), joining, strict=True))
+                tickets = pool.add([sources[i][0] for i in joining], [sources[i][1] for i in joining])
+                waiting.update(zip(tickets, joining, strict=True))
             finished = pool.step()
             for ticket, found in finished:
                 results[waiting.pop(ticket)] = found
@@ -291,9 +385,12 @@ class Translator:
         """The translation of a text from the n-best results of each of its ``sources``; the clean ones come first."""
         warnings: list[guards.QualityWarning] = []
         ranked = []
-        for sentence, nbest in zip(document.sentences, results, strict=True):
+        for sentence, terms, nbest in zip(document.sentences, document.terms, results, strict=True):
             doubts = [self._doubts(sentence, result.ids) for result in nbest]
-            order = sorted(range(len(nbest)), key=lambda k: bool(doubts[k]))  # stable: the best clean one first
+            lost = [self._lost(terms, result) for result in nbest]
+            order = sorted(
+                range(len(nbest)), key=lambda k: (lost[k], bool(doubts[k]))
+            )  # stable: the best clean one first
             ranked.append([nbest[k] for k in order])
             warnings += doubts[order[0]]
             if nbest[order[0]].cut:
@@ -302,7 +399,7 @@ class Translator:
         for k in range(min(search.nbest, max((len(nbest) for nbest in ranked), default=1))):
             chosen = iter([nbest[min(k, len(nbest) - 1)] for nbest in ranked])
             texts: list[str] = []
-            ids: list[int] = []
+            parts: list[tuple[int, ...]] = []
             scores: list[float] = []
             for part in document.segments:
                 if not part.translate:
@@ -310,14 +407,17 @@ class Translator:
                     continue
                 result = next(chosen)
                 texts.append(self.vocabulary.decode(result.ids))
-                ids += result.ids
+                parts.append(result.ids)
                 scores += result.token_scores
             score = sum(scores) / len(scores) ** search.length_penalty if scores else 0.0
-            tokens = tuple(self.vocabulary.piece(id) for id in ids)
-            hypotheses.append(Hypothesis("".join(texts), score, tokens, tuple(scores)))
-        return Translation(tuple(hypotheses), tuple(dict.fromkeys(warnings)))
+            tokens = tuple(self.vocabulary.piece(id) for ids in parts for id in ids)
+            hypotheses.append(Hypothesis("".join(texts), score, tokens, tuple(scores), tuple(parts)))
+        if document.glossary:  # whatever became of them: cut in two, in a part that is not translated, ...
+            _, whole = document.glossary.read("".join(part.text for part in document.segments))
+            missing = not_placed([match.term for match in whole], hypotheses[0].text)
+            warnings += (guards.QualityWarning("GLOSSARY_TERM_NOT_PLACED", term.source) for term in missing)
+        return Translation(tuple(hypotheses), tuple(dict.fromkeys(warnings)), document)
 
 
-def missing(document: Document, results: Sequence[Sequence[SearchResult] | None]) -> list[tuple[int, ...]]:
-    """The sources whose results are still to be searched for."""
-    return [ids for ids, found in zip(document.sources, results, strict=True) if found is None]
+def _read(text: str, glossary: Glossary | None) -> tuple[str, tuple[Match, ...]]:
+    return glossary.read(text) if glossary else (text, ())

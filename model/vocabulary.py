@@ -10,8 +10,10 @@ import functools
 import io
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 
 from model.errors import CheckpointError, UserError
@@ -19,10 +21,21 @@ from model.errors import CheckpointError, UserError
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 # Present in every vocabulary, since a trained one cannot grow: the form of address, the separator of the
 # decoder-only model, and a few for uses still to be found.
-CONTROL_SYMBOLS = ("<formal>", "<informal>", "<to>", *(f"<reserved{i}>" for i in range(8)))
+SEPARATOR = "<to>"
+CONTROL_SYMBOLS = ("<formal>", "<informal>", SEPARATOR, *(f"<reserved{i}>" for i in range(8)))
 FORMALITIES = ("default", "formal", "informal")  # the form of address: as the sentence suggests, "Sie", "du"
 SPACE_MARK = "\u2581"  # SentencePiece writes a space as this character
 NONCHARACTERS = [chr(c) for c in range(0xFDD0, 0xFDF0)]  # never text by definition: free as placeholders
+
+Phrase = tuple[tuple[int, ...], ...]  # the ways to write some words in pieces; one of them is enough
+
+
+@dataclass(frozen=True)
+class Edges:
+    """(V,) each: whether a piece begins, whether it ends, within a word."""
+
+    begins_inside: np.ndarray
+    ends_inside: np.ndarray
 
 
 class Vocabulary:
@@ -104,6 +117,21 @@ class Vocabulary:
     def unwritable(self) -> list[int]:
         """Ids that a translation never holds: every special token but EOS, which ends it."""
         return sorted(self._silent - {EOS})
+
+    @functools.cached_property
+    def edges(self) -> Edges:
+        """Where the pieces lie in words. A byte may be part of a letter, so it counts as one."""
+        texts = [self.piece(i) for i in range(len(self))]
+        byte = [bool(re.fullmatch("<0x..>", text)) for text in texts]
+        inside = [[is_byte or text[at].isalnum() for text, is_byte in zip(texts, byte, strict=True)] for at in (0, -1)]
+        return Edges(*(np.array(edge) for edge in inside))
+
+    def phrase(self, text: str) -> Phrase:
+        """The ways to write a text as a word of its own: after a space, and after a quotation mark and the like."""
+        opening = self.encode('"')
+        quoted = self.encode('"' + text)
+        forms = [self.encode(text)] + [quoted[len(opening) :]] * (quoted[: len(opening)] == opening)
+        return tuple(dict.fromkeys(map(tuple, forms)))
 
     def tag(self, language: str) -> int:
         """Id of the tag that asks for ``language``; UserError for a language that the vocabulary lacks."""

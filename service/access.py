@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -18,6 +20,8 @@ from service.metrics import Metrics
 
 log = logging.getLogger(__name__)
 TOKEN_CHARACTERS = 16  # a shorter token could be found by trying
+WRONG_TOKENS = 20  # of an address in a minute, before it must wait
+REMEMBERED = 10_000  # addresses, and pairs of address and token, at most
 OPEN_METHODS = ("/grpc.health.v1.Health/",)  # probes have no token
 
 
@@ -63,10 +67,17 @@ def read_tokens(path: str) -> list[bytes]:
     return tokens
 
 
+def is_known(token: bytes, tokens: Sequence[bytes]) -> bool:
+    """All are compared, each in constant time: how long it takes says nothing about any of them."""
+    return sum(hmac.compare_digest(token, known) for known in tokens) > 0
+
+
 def token_of(metadata: Any) -> bytes:
     for key, value in metadata or ():
         if key == "authorization" and str(value)[:7].lower() == "bearer ":
             return str(value)[7:].strip().encode()
+        if key == "x-goog-api-key":  # how Google's clients send one
+            return str(value).encode()
     return b""
 
 
@@ -74,14 +85,46 @@ def client_of(context: grpc.aio.ServicerContext, config: ServiceConfig) -> objec
     """Who shares turns: the token's owner where callers have tokens (and this one was let in), else the address."""
     if config.tokens_file:
         return token_of(context.invocation_metadata())
-    return context.peer().rpartition(":")[0]
+    return address_of(context)
+
+
+def address_of(context: grpc.aio.ServicerContext) -> str:
+    """Of the caller, without the port."""
+    return str(context.peer().rpartition(":")[0])
+
+
+class Guesses:
+    """Wrong tokens by address: after ``WRONG_TOKENS`` within a minute an address is barred for the rest of it. Tokens
+    that were right from there before the bar still are, so that a guesser does not shut out its neighbours."""
+
+    def __init__(self) -> None:
+        self._wrong: Counter[str] = Counter()
+        self._right: set[tuple[str, bytes]] = set()
+        self._until = 0.0
+
+    def wrong(self, address: str) -> None:
+        self._wrong[address] += 1
+
+    def right(self, address: str, token: bytes) -> None:
+        if len(self._right) == REMEMBERED:
+            self._right.clear()
+        self._right.add((address, token))
+
+    def bars(self, address: str, token: bytes) -> float:
+        """For how many seconds; 0: it may try."""
+        now = time.monotonic()
+        if now >= self._until or len(self._wrong) > REMEMBERED:
+            self._wrong.clear()
+            self._until = now + 60.0
+        barred = self._wrong[address] >= WRONG_TOKENS and (address, token) not in self._right
+        return self._until - now if barred else 0.0
 
 
 class TokenInterceptor(grpc.aio.ServerInterceptor):
-    """UNAUTHENTICATED for a call without one of the tokens."""
+    """UNAUTHENTICATED for a call without one of the tokens, RESOURCE_EXHAUSTED for an address that tries many."""
 
     def __init__(self, tokens: list[bytes], metrics: Metrics) -> None:
-        self._tokens, self._metrics = tokens, metrics
+        self._tokens, self._metrics, self._guesses = tokens, metrics, Guesses()
 
     async def intercept_service(
         self,
@@ -92,18 +135,38 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         if handler is None or handler_call_details.method.startswith(OPEN_METHODS):
             return handler
         given = token_of(handler_call_details.invocation_metadata)
-        # All are compared, each in constant time: how long it takes says nothing about any of them.
-        if sum(hmac.compare_digest(given, token) for token in self._tokens):
-            return handler
-        self._metrics.refusals.labels("token").inc()
-        return handler_like(handler, _deny)
+        matches = is_known(given, self._tokens)
 
+        async def refusal(context: grpc.aio.ServicerContext) -> None:
+            """Ends the call if it must; the address is known only now."""
+            address = address_of(context)
+            if seconds := self._guesses.bars(address, given):
+                self._metrics.refusals.labels("guesses").inc()
+                wait = f"{WRONG_TOKENS} wrong tokens came from this address; try again in {seconds:.0f} s"
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, wait)
+            if not matches:
+                self._guesses.wrong(address)
+                self._metrics.refusals.labels("token").inc()
+                advice = "no valid token; send the metadata 'authorization: Bearer TOKEN'"
+                await context.abort(grpc.StatusCode.UNAUTHENTICATED, advice)
+            self._guesses.right(address, given)
 
-async def _deny(_: Any, context: grpc.aio.ServicerContext) -> NoReturn:
-    await context.abort(
-        grpc.StatusCode.UNAUTHENTICATED, "no valid token; send the metadata 'authorization: Bearer TOKEN'"
-    )
-    raise AssertionError("abort raises")
+        if handler.response_streaming:
+            inner_stream = handler.unary_stream or handler.stream_stream
+
+            async def stream(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+                await refusal(context)
+                async for response in inner_stream(request, context):
+                    yield response
+
+            return handler_like(handler, stream)
+        inner = handler.unary_unary or handler.stream_unary
+
+        async def unary(request: Any, context: grpc.aio.ServicerContext) -> Any:
+            await refusal(context)
+            return await inner(request, context)
+
+        return handler_like(handler, unary)
 
 
 def handler_like(handler: grpc.RpcMethodHandler, function: Any) -> grpc.RpcMethodHandler:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import re
 import statistics
@@ -60,15 +61,23 @@ class Load:
         }
 
 
-def bench(clients: Sequence[int], calls: int, sizes: Sequence[int], checkpoint: str | None) -> dict[str, Any]:
-    """Measure a server of its own on loopback. ``sizes``: sentences a request, in turn."""
+def bench(
+    clients: Sequence[int], calls: int, sizes: Sequence[int], checkpoint: str | None, seconds: float = math.inf
+) -> dict[str, Any]:
+    """Measure a server of its own on loopback. ``sizes``: sentences a request, in turn; ``seconds``: after which
+    several clients stop, whatever is left of their calls."""
     from model.translator import Translator
 
     texts = [request_text(number, sizes[number % len(sizes)]) for number in range(min(calls, 200))]
     with own_server(checkpoint) as (address, process), Client(address) as client:
         expected = [client.translate([text], "en", "de")[0].translated_text for text in texts]
         before = memory_mb(process.pid)
-        loads = [drive(address, texts, expected, count, calls if count > 1 else len(texts)) for count in clients]
+        loads = [
+            drive(address, texts, expected, count, calls, seconds)
+            if count > 1
+            else drive(address, texts, expected, count, len(texts))
+            for count in clients
+        ]
         after = memory_mb(process.pid)
         translator = Translator.load(checkpoint)
         overhead = overhead_ms(
@@ -92,14 +101,21 @@ def request_text(number: int, sentences: int) -> str:
     return " ".join([*lines, f"This is number {number}."] if sentences > 1 else [f"{number}: {lines[0]}"])
 
 
-def drive(address: str, texts: Sequence[str], expected: Sequence[str], clients: int, calls: int) -> Load:
-    """``calls`` calls from ``clients`` clients, each with a connection of its own."""
-    numbers = itertools.count()
+def drive(
+    address: str,
+    texts: Sequence[str],
+    expected: Sequence[str],
+    clients: int,
+    calls: int,
+    seconds: float = math.inf,
+) -> Load:
+    """``calls`` calls from ``clients`` clients, each with a connection of its own; none begins after ``seconds``."""
+    numbers, until = itertools.count(), time.monotonic() + seconds
 
     def work() -> list[float]:
         latencies = []
         with Client(address) as client:
-            while (number := next(numbers)) < calls:
+            while time.monotonic() < until and (number := next(numbers)) < calls:
                 at = number % len(texts)
                 begin = time.perf_counter()
                 found = client.translate([texts[at]], "en", "de")[0].translated_text
@@ -112,7 +128,7 @@ def drive(address: str, texts: Sequence[str], expected: Sequence[str], clients: 
     with ThreadPoolExecutor(clients) as pool:
         futures = [pool.submit(work) for _ in range(clients)]
         latencies = [latency for future in futures for latency in future.result()]
-    return Load(clients, calls, time.perf_counter() - begin, latencies)
+    return Load(clients, len(latencies), time.perf_counter() - begin, latencies)
 
 
 def overhead_ms(here: Callable[[str], Any], there: Callable[[str], Any]) -> float:
@@ -132,7 +148,8 @@ def overhead_ms(here: Callable[[str], Any], there: Callable[[str], Any]) -> floa
 @contextlib.contextmanager
 def own_server(checkpoint: str | None) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`nmt serve` as a process of its own, once it serves."""
-    command = [sys.executable, "-m", "service.cli", "serve", "--listen", "127.0.0.1:0", "--set", "log_format=text"]
+    command = [sys.executable, "-m", "service.cli", "serve", "--listen", "127.0.0.1:0", "--web", "off"]
+    command += ["--set", "log_format=text"]
     command += ["--checkpoint", checkpoint] if checkpoint else []
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:

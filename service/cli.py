@@ -7,6 +7,7 @@ Exit codes: 0 done, 2 usage or bad input, 1 anything else. Results go to standar
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import click
 
 from model.errors import UserError
+from service import study
 from service.errors import ServiceError
 
 TATOEBA = "../shared/data/eval/tatoeba.test.en-de.tsv"
@@ -55,7 +57,10 @@ def main() -> None:
 @click.option("--resume", is_flag=True, help="Go on with a job that was stopped or killed.")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True)
 @click.option("--scores", is_flag=True, help="A score after each translation (jsonl always has them).")
+@click.option("--alignments", is_flag=True, help="After each translation: which word became which (0-0 1-2).")
 @click.option("--formality", metavar="F", default="default", help="Form of address: formal or informal.")
+@click.option("--glossary", metavar="FILE.tsv", help="Terms: source term, tab, what it is to become; a line each.")
+@click.option("--ignore-case", is_flag=True, help="With --glossary: find the terms in any case.")
 @click.option("--beam", "beam_size", type=int, metavar="N", help="Beam size; 1 is greedy.  [default: 5]")
 @click.option("--nbest", type=int, metavar="N", help="Translations of each line, best first.  [default: 1]")
 @click.option("--length-penalty", type=float, metavar="X", help="Above 1 favours longer output.  [default: 1]")
@@ -76,7 +81,10 @@ def translate(
     resume: bool,
     engine: str,
     scores: bool,
+    alignments: bool,
     formality: str,
+    glossary: str | None,
+    ignore_case: bool,
     checkpoint: str | None,
     server: str | None,
     **search: Any,
@@ -95,6 +103,7 @@ def translate(
       tsv    the source, then as text; a tab inside a text becomes a space
       jsonl  {"source": ..., "translation": ..., "score": ..., "hypotheses": [{"text": ..., "score": ...}]}
     """
+    from model.glossary import Glossary
     from service.documents import Options
     from service.inputs import STDIN, plan
     from service.translate import How, Job, identity_of, run
@@ -104,8 +113,13 @@ def translate(
         raise UserError("--server translates with the server's model: leave out --checkpoint")
     config = search_config({name: value for name, value in search.items() if value is not None})
     named = tuple(name.strip() for name in columns.split(",")) if columns else ()
-    parts = plan(files or (STDIN,), output, input_format, Options(source, named, format_, scores, config.nbest))
-    job = Job(tuple(parts), output, How(source, target, config, formality), resume)
+    if ignore_case and not glossary:
+        raise UserError("--ignore-case goes with --glossary")
+    terms = Glossary.load(glossary, ignore_case) if glossary else None
+    options = Options(source, named, format_, scores, alignments, config.nbest)
+    parts = plan(files or (STDIN,), output, input_format, options)
+    how = How(source, target, config, formality, terms, alignments)
+    job = Job(tuple(parts), output, how, resume)
     if engine == "ray":
         import functools
 
@@ -131,12 +145,25 @@ def translate(
 @main.command(short_help="Serve models over gRPC.")
 @click.option("--checkpoint", metavar="DIR[,DIR]...", help="Checkpoints or folders of them.  [default: shipped]")
 @click.option("--listen", metavar="HOST:PORT", help="Port 0 takes a free one.  [default: localhost:50051]")
+@click.option("--web", metavar="HOST:PORT", help="Web page and HTTP API, or off.  [default: localhost:8080]")
 @click.option("--workers", type=int, metavar="N", help="Processes that share the port.  [default: 1]")
+@click.option(
+    "--glossary", "glossaries", multiple=True, metavar="[NAME=]FILE.tsv", help="To keep by name; or a folder of them."
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of service.config.")
-def serve(checkpoint: str | None, listen: str | None, workers: int | None, settings: tuple[str, ...]) -> None:
-    """Serve translation.v1.TranslationService until SIGTERM or Ctrl-C, then finish the calls in flight.
+def serve(
+    checkpoint: str | None,
+    listen: str | None,
+    web: str | None,
+    workers: int | None,
+    glossaries: tuple[str, ...],
+    settings: tuple[str, ...],
+) -> None:
+    """Serve translation.v1.TranslationService until SIGTERM or Ctrl-C, then finish the calls in flight; beside it, as a
+    process of its own, the web page.
 
-    Health reports SERVING once the models are loaded and warm. SIGHUP looks for new, changed and removed checkpoints.
+    Health reports SERVING once the models are loaded and warm. SIGHUP looks for new, changed and removed checkpoints
+    and glossaries.
     The log on standard error names the port.
     """
     import logging
@@ -146,14 +173,14 @@ def serve(checkpoint: str | None, listen: str | None, workers: int | None, setti
     from service.server import serve as run
     from service.supervisor import supervise, this_worker
 
-    options = {"listen": listen, "workers": workers}
+    options = {"listen": listen, "web": web, "workers": workers, "glossaries": ",".join(glossaries) or None}
     given = [f"{name}={value}" for name, value in options.items() if value is not None]
     config = ServiceConfig.from_settings([*settings, *given])
     set_up_logging(config.log_format)
     worker = this_worker()
     if worker:
         config = config.for_worker(*worker)
-    elif config.workers > 1:
+    elif config.workers > 1 or config.web_listen:
         sys.exit(supervise(config))
     paths = [Path(path) for path in checkpoint.split(",")] if checkpoint else [None]
 
@@ -167,6 +194,36 @@ def serve(checkpoint: str | None, listen: str | None, workers: int | None, setti
     os._exit(0 if answered else 1)  # the model's thread may still be at work, and there is no waiting for it
 
 
+@main.command(short_help="Serve the web page and an HTTP API.")
+@click.option("--server", metavar="HOST:PORT", help="Of 'nmt serve'.  [default: localhost:50051]")
+@click.option("--listen", metavar="HOST:PORT", help="Port 0 takes a free one.  [default: localhost:8080]")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any setting of service.gateway.config.")
+def gateway(server: str | None, listen: str | None, settings: tuple[str, ...]) -> None:
+    """Serve the web page and LibreTranslate's HTTP API in front of a running 'nmt serve', on this machine or another,
+    until SIGTERM or Ctrl-C. /docs describes the API.
+    """
+    from service.gateway.config import GatewayConfig
+    from service.gateway.run import serve as run
+    from service.observe import set_up_logging
+
+    options = {"server": server, "listen": listen}
+    given = [f"{name}={value}" for name, value in options.items() if value is not None]
+    config = GatewayConfig.from_settings([*settings, *given])
+    set_up_logging(config.log_format)
+    run(config)
+
+
+@main.command(short_help="Ask a server whether it serves.")
+@click.option("--server", default="localhost:50051", show_default=True, metavar="HOST:PORT", help="Of 'nmt serve'.")
+@click.option("--gateway", metavar="HOST:PORT", help="Instead: of the web page, which asks its server.")
+def health(server: str, gateway: str | None) -> None:
+    """For the health checks of containers: the exit code is 0 if it serves, else 1. Not for servers with TLS."""
+    from service.health import check_gateway, check_server
+
+    check_gateway(gateway) if gateway else check_server(server)
+    click.echo("serving")
+
+
 @main.group(short_help="Measure speed.")
 def bench() -> None:
     """Measure speed on this machine."""
@@ -175,10 +232,13 @@ def bench() -> None:
 @bench.command("serve", short_help="Calls a second, latency, overhead.")
 @click.option("--clients", default="1,32", show_default=True, metavar="N[,N]...", help="Connections at once.")
 @click.option("--calls", type=click.IntRange(10), default=500, show_default=True, metavar="N", help="In all, a row.")
+@click.option("--seconds", type=float, metavar="S", help="Of a row with several clients, instead of --calls: a soak.")
 @click.option("--sizes", default="1", show_default=True, metavar="N[,N]...", help="Sentences a request, in turn.")
 @click.option("--checkpoint", metavar="DIR", help="Instead of the shipped model.")
 @click.option("--json", "as_json", is_flag=True, help="One object on standard output.")
-def bench_serve(clients: str, calls: int, sizes: str, checkpoint: str | None, as_json: bool) -> None:
+def bench_serve(
+    clients: str, calls: int, seconds: float | None, sizes: str, checkpoint: str | None, as_json: bool
+) -> None:
     """Start a server on loopback and load it with clients. Answers that differ from those of a single client end the
     run with an error. Speedup is the last row against the first."""
     import json
@@ -190,21 +250,62 @@ def bench_serve(clients: str, calls: int, sizes: str, checkpoint: str | None, as
         numbers = [[int(number) for number in text.split(",")] for text in (clients, sizes)]
     except ValueError:
         raise UserError("--clients and --sizes are numbers, separated by commas") from None
-    result = run(numbers[0], calls, numbers[1], checkpoint)
+    limits = (calls, math.inf) if seconds is None else (sys.maxsize, seconds)
+    result = run(numbers[0], limits[0], numbers[1], checkpoint, limits[1])
     click.echo(json.dumps(result) if as_json else table(result))
 
 
 @main.command(short_help="Train a model.")
 @click.argument("recipe", type=click.Path(path_type=Path), metavar="RECIPE.toml")
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder of the run.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the run.")
 @click.option("--resume", is_flag=True, help="Go on where the run in DIR stands.")
 @click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one value.")
-def train(recipe: Path, out: Path, resume: bool, overrides: tuple[str, ...]) -> None:
+@click.option("--dry-run", is_flag=True, help="Only say what it takes: steps, tokens, memory, hours on GPUs.")
+@click.option("--processes", type=click.IntRange(1), default=1, metavar="N", help="With --dry-run: GPUs.  [default: 1]")
+def train(
+    recipe: Path, out: Path | None, resume: bool, overrides: tuple[str, ...], dry_run: bool, processes: int
+) -> None:
     """Train as RECIPE.toml says and print the folder of the best checkpoint."""
     from training.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides)
+    if dry_run:
+        from training.dry_run import plan
+
+        click.echo(plan(loaded, processes))
+        return
+    if out is None:
+        raise UserError("a run needs a folder: add --out DIR, or --dry-run")
     from training.trainer import train as run
 
-    click.echo(run(load_recipe(recipe, overrides), out, resume))
+    click.echo(run(loaded, out, resume))
+
+
+@bench.command("train", short_help="The training step, against a plain PyTorch loop.")
+@click.argument("recipe", type=click.Path(path_type=Path), required=False, metavar="[RECIPE.toml]")
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one value.")
+@click.option("--corpora", type=click.Path(path_type=Path), metavar="DIR", help="Keeps the cleaned corpora.")
+@click.option("--quick", is_flag=True, help="Ends within a minute, once the corpora are clean.")
+@click.option("--json", "as_json", is_flag=True, help="One object on standard output.")
+def bench_train(
+    recipe: Path | None, overrides: tuple[str, ...], corpora: Path | None, quick: bool, as_json: bool
+) -> None:
+    """Train the model of a recipe (training/recipes/bench.toml, if none is named) on its corpora, from text to
+    updated weights, and a model of the same size in PyTorch's own layers with the loop that one writes first. The two
+    take turns; the weights are thrown away."""
+    import json
+
+    import training
+    from training.bench_train import bench_train as run
+    from training.recipe import load_recipe
+
+    path = recipe or Path(training.__path__[0]) / "recipes" / "bench.toml"
+    result = run(load_recipe(path, overrides), corpora, quick, lambda line: click.echo(line, err=True))
+    if as_json:
+        click.echo(json.dumps(result))
+    else:
+        speeds = [f"{row['engine']} {row['tokens_per_second']:,.0f}" for row in result["engines"]]
+        click.echo(f"target tokens/s: {', '.join(speeds)}; ratio {result['ratio']:.2f}")
 
 
 @bench.command("decode", short_help="Decoding, against other engines with the same weights.")
@@ -244,12 +345,36 @@ def bench_decode(
         click.echo(json.dumps(result))
 
 
+@bench.command("glossary", short_help="Whether terms are placed, and what that costs.")
+@click.option("--checkpoint", metavar="DIR", help="Instead of the shipped model.")
+@click.option("--test", required=True, metavar="FILE|NAME", help="As of nmt evaluate.")
+@click.option("--from", "source", default="en", show_default=True, metavar="LANG")
+@click.option("--to", "target", default="de", show_default=True, metavar="LANG")
+@click.option("--sentences", type=click.IntRange(1), default=500, show_default=True, metavar="N", help="With terms.")
+@click.option("--json", "as_json", is_flag=True, help="One object on standard output, with all translations.")
+def bench_glossary(checkpoint: str | None, test: str, source: str, target: str, sentences: int, as_json: bool) -> None:
+    """Make terms for the sentences of a test set, words that a reference has and invented names, and translate with
+    and without them: how many are placed, and BLEU."""
+    import json
+
+    from model.translator import Translator
+    from training.terms import bench_glossary as run
+    from training.terms import table
+    from training.testset import load_test_set
+
+    result = run(Translator.load(checkpoint), load_test_set(test, source, target), sentences)
+    click.echo(json.dumps(result, ensure_ascii=False) if as_json else table(result))
+
+
 @main.command(short_help="Score checkpoints on a test set.")
 @click.option("--checkpoint", "checkpoints", multiple=True, metavar="DIR", help="Several: each against the first.")
 @click.option("--test", required=True, metavar="FILE|NAME", help="TSV: source, references; or sacreBLEU's wmt14/full.")
 @click.option("--from", "source", required=True, metavar="LANG")
 @click.option("--to", "target", required=True, metavar="LANG")
-@click.option("--metrics", default="bleu,chrf,ter", show_default=True)
+@click.option("--metrics", default="bleu,chrf,ter", show_default=True, help="Also bleu-moses, for Multi30k papers.")
+@click.option("--turned", is_flag=True, help="The test set's second column is the source.")
+@click.option("--formality", is_flag=True, help="Score the form of address; FILE: source, formal, informal, [F] marks.")
+@click.option("--lexicon", metavar="FILE", help="Also list loops, missing clauses, words of FILE left untranslated.")
 @click.option("--beam", "beam_size", type=int, metavar="N", help="Beam size; 1 is greedy.  [default: 5]")
 @click.option("--length-penalty", type=float, metavar="X", help="Above 1 favours longer output.  [default: 1]")
 @click.option("--limit", type=int, metavar="N", help="Only the first N sentences.")
@@ -268,6 +393,9 @@ def evaluate(
     source: str,
     target: str,
     metrics: str,
+    turned: bool,
+    formality: bool,
+    lexicon: str | None,
     limit: int | None,
     dtype: str,
     output: str,
@@ -285,8 +413,10 @@ def evaluate(
     from training.evaluate import evaluate as run
     from training.testset import load_test_set
 
+    if formality and (turned or lexicon):
+        raise UserError("--formality has scores of its own: leave out --turned and --lexicon")
     config = search_config({name: value for name, value in search.items() if value is not None})
-    test_set = load_test_set(test, source, target)
+    test_set = load_test_set(test, target, source).turned() if turned else load_test_set(test, source, target)
     if limit is not None:
         test_set = test_set.first(limit)
     # None: the shipped checkpoint
@@ -295,9 +425,28 @@ def evaluate(
         translator.check(source, target)  # before the first one spends minutes
     # No total: repeated sentences are translated once, long ones in parts
     with tqdm(unit=" sentences", disable=None) as bar:
+        if formality:
+            from training.formality import as_dict, evaluate_formality
+
+            for translator in translators:
+                scores = evaluate_formality(translator, test_set, config, bar.update)
+                found = as_dict(translator, test_set, scores)
+                click.echo(json.dumps(found) if as_json else "\n".join([translator.name, *map(str, scores)]))
+            return
         names = [name.strip() for name in metrics.split(",")]
         result = run(translators, test_set, config, names, output, bar.update)
-    click.echo(json.dumps(result.as_dict(), ensure_ascii=False) if as_json else result.table())
+    report, lines = result.as_dict(), [result.table()]
+    if lexicon:
+        from training.faults import Lexicon, list_faults
+
+        known = Lexicon.load(lexicon, source, target)
+        for system, entry in zip(result.systems, report["systems"], strict=True):
+            entry["faults"] = list_faults(test_set.sources, system.hypotheses, test_set.references, known)
+            lines += [f"{system.name}: {len(entry['faults'])} of {len(test_set.sources)} sentences have a fault"]
+            lines += [
+                f"{one['line']}: {one['fault']}: {one['source']} | {one['hypothesis']}" for one in entry["faults"]
+            ]
+    click.echo(json.dumps(report, ensure_ascii=False) if as_json else "\n".join(lines))
 
 
 @main.command(short_help="Convert a checkpoint.")
@@ -317,6 +466,10 @@ def export(output: Path, form: str, checkpoint: Path | None, card: Path | None) 
         raise UserError("--card goes with --to float16; a CTranslate2 model has no card")
     to_ctranslate2(checkpoint or PRETRAINED, output)
 
+
+for command in (study.attention, study.experts, study.compare):
+    main.add_command(command)
+bench.add_command(study.bench_experts)
 
 if __name__ == "__main__":
     main(prog_name="nmt")

@@ -28,6 +28,7 @@ from grpc_status import rpc_status
 
 from model.config import SearchConfig
 from model.errors import UserError
+from model.glossary import Glossary
 from model.progress import Progress, reporting
 from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
@@ -84,17 +85,41 @@ class Connection:
             raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
         return grpc.ssl_channel_credentials(*files)
 
+    def channels(self, library: Any = grpc, more: Sequence[tuple[str, Any]] = ()) -> list[Any]:
+        """A channel to each server; ``library``: grpc or grpc.aio, ``more``: options beside our own."""
+        secure, options = self.credentials(), [*OPTIONS, *more]
+        if secure:
+            return [library.secure_channel(address, secure, options) for address in self.addresses()]
+        return [library.insecure_channel(address, options) for address in self.addresses()]
+
+
+class Attempts:
+    """The attempts at one call: ``arguments`` of the next one, ``pause`` after one that failed."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._until = time.monotonic() + connection.timeout
+        self._failed = 0
+
+    def arguments(self) -> dict[str, Any]:
+        left = max(self._until - time.monotonic(), 0.001)
+        return {"timeout": left, "metadata": self._connection.metadata()}
+
+    def pause(self, error: Any) -> float:
+        """Seconds to wait before the next one. UserError or ServiceError where there should be none."""
+        self._failed += 1
+        pause = pause_before_retry(error, self._failed)
+        if pause is None or time.monotonic() + pause >= self._until:
+            raise explained(error, self._connection) from None
+        return pause
+
 
 class Client:
     """Synchronous; may be used from several threads. Arguments as of ``Connection``."""
 
     def __init__(self, servers: str, timeout: float = 300.0, **how: Any) -> None:
-        self._connection = connection = Connection(servers, timeout, **how)
-        secure = connection.credentials()
-        self._channels = [
-            grpc.secure_channel(address, secure, OPTIONS) if secure else grpc.insecure_channel(address, OPTIONS)
-            for address in connection.addresses()
-        ]
+        self._connection = Connection(servers, timeout, **how)
+        self._channels = self._connection.channels()
         self._stubs = itertools.cycle([pb_grpc.TranslationServiceStub(channel) for channel in self._channels])
         self._threads = ThreadPoolExecutor(REQUESTS_IN_FLIGHT)
 
@@ -117,15 +142,19 @@ class Client:
         search: SearchConfig | None = None,
         progress: Progress = None,
         formality: str = "default",
+        glossary: Glossary | str | None = None,
+        html: bool = False,
+        alignments: bool = False,
     ) -> list[pb.Translation]:
-        """Translate any number of texts; one translation each, in order. ``source`` "": detected.
+        """Translate any number of texts; one translation each, in order. ``source`` "": detected; ``glossary``: one
+        of yours, or the name of one that the server keeps; ``html``: only what a reader sees changes.
 
         ``progress`` is called with the number of texts that each answer brings; True shows a bar. Raises UserError
         where the server refuses the input, ServiceError where it is out of reach, too slow or at fault.
         """
         found: list[pb.Translation] = []
         with reporting(progress, len(texts), "texts") as report:
-            for part in self._parts(texts, source, target, search, formality):
+            for part in self._parts(texts, source, target, search, formality, glossary, html, alignments):
                 found += part
                 if report:
                     report(len(part))
@@ -138,10 +167,13 @@ class Client:
         target: str,
         search: SearchConfig | None = None,
         formality: str = "default",
+        glossary: Glossary | str | None = None,
+        html: bool = False,
+        alignments: bool = False,
     ) -> Iterator[pb.Translation]:
         """As ``translate``, for any number of texts in constant memory: each translation as soon as it and those
         before it are there; texts are taken as translations are."""
-        for part in self._parts(texts, source, target, search, formality):
+        for part in self._parts(texts, source, target, search, formality, glossary, html, alignments):
             yield from part
 
     def detect(self, text: str) -> list[tuple[str, float]]:
@@ -168,16 +200,12 @@ class Client:
                 future.cancel()
 
     def _call(self, method: str, request: Message) -> Any:
-        until = time.monotonic() + self._connection.timeout
-        for attempt in itertools.count(1):
-            call = getattr(next(self._stubs), method)
+        attempts = Attempts(self._connection)
+        while True:
             try:
-                left = max(until - time.monotonic(), 0.001)
-                return call(request, timeout=left, metadata=self._connection.metadata())
+                return getattr(next(self._stubs), method)(request, **attempts.arguments())
             except grpc.RpcError as error:
-                pause = pause_before_retry(error, attempt)
-                if pause is None or time.monotonic() + pause >= until:
-                    raise explained(error, self._connection) from None
+                pause = attempts.pause(error)
             time.sleep(pause)
 
 
@@ -185,12 +213,8 @@ class AsyncClient:
     """As ``Client``, in an event loop."""
 
     def __init__(self, servers: str, timeout: float = 300.0, **how: Any) -> None:
-        self._connection = connection = Connection(servers, timeout, **how)
-        secure = connection.credentials()
-        self._channels = [
-            grpc.aio.secure_channel(address, secure, OPTIONS) if secure else grpc.aio.insecure_channel(address, OPTIONS)
-            for address in connection.addresses()
-        ]
+        self._connection = Connection(servers, timeout, **how)
+        self._channels = self._connection.channels(grpc.aio)
         self._stubs = itertools.cycle([pb_grpc.TranslationServiceStub(channel) for channel in self._channels])
 
     async def __aenter__(self) -> AsyncClient:
@@ -210,8 +234,11 @@ class AsyncClient:
         target: str,
         search: SearchConfig | None = None,
         formality: str = "default",
+        glossary: Glossary | str | None = None,
+        html: bool = False,
+        alignments: bool = False,
     ) -> list[pb.Translation]:
-        return [one async for one in self.stream(texts, source, target, search, formality)]
+        return [one async for one in self.stream(texts, source, target, search, formality, glossary, html, alignments)]
 
     async def stream(
         self,
@@ -220,10 +247,13 @@ class AsyncClient:
         target: str,
         search: SearchConfig | None = None,
         formality: str = "default",
+        glossary: Glossary | str | None = None,
+        html: bool = False,
+        alignments: bool = False,
     ) -> AsyncIterator[pb.Translation]:
         waiting: deque[asyncio.Task[Any]] = deque()
         try:
-            for request in translate_requests(texts, source, target, search, formality):
+            for request in translate_requests(texts, source, target, search, formality, glossary, html, alignments):
                 waiting.append(asyncio.create_task(self._call("Translate", request)))
                 if len(waiting) == REQUESTS_IN_FLIGHT:
                     for one in (await waiting.popleft()).translations:
@@ -243,16 +273,12 @@ class AsyncClient:
         return list((await self._call("ListModels", pb.ListModelsRequest())).models)
 
     async def _call(self, method: str, request: Message) -> Any:
-        until = time.monotonic() + self._connection.timeout
-        for attempt in itertools.count(1):
-            call = getattr(next(self._stubs), method)
+        attempts = Attempts(self._connection)
+        while True:
             try:
-                left = max(until - time.monotonic(), 0.001)
-                return await call(request, timeout=left, metadata=self._connection.metadata())
+                return await getattr(next(self._stubs), method)(request, **attempts.arguments())
             except grpc.RpcError as error:
-                pause = pause_before_retry(error, attempt)
-                if pause is None or time.monotonic() + pause >= until:
-                    raise explained(error, self._connection) from None
+                pause = attempts.pause(error)
             await asyncio.sleep(pause)
 
 
@@ -299,7 +325,14 @@ def explained(error: Any, connection: Connection) -> UserError | ServiceError:
 
 
 def translate_requests(
-    texts: Iterable[str], source: str, target: str, search: SearchConfig | None, formality: str
+    texts: Iterable[str],
+    source: str,
+    target: str,
+    search: SearchConfig | None,
+    formality: str,
+    glossary: Glossary | str | None,
+    html: bool,
+    alignments: bool,
 ) -> Iterator[pb.TranslateRequest]:
     search = search or SearchConfig()
     by_name = {name: value for value, name in FORMALITIES.items()}
@@ -308,12 +341,26 @@ def translate_requests(
     for contents in requests_of(texts):
         yield pb.TranslateRequest(
             contents=contents,
+            mime_type="text/html" if html else "text/plain",
             source_language_code=source,
             target_language_code=target,
             search=search_options(search),
             num_hypotheses=search.nbest,
+            glossary_config=glossary_config(glossary, contents),
             formality=by_name[formality],
+            include_alignment=alignments,
         )
+
+
+def glossary_config(glossary: Glossary | str | None, texts: Sequence[str]) -> pb.GlossaryConfig | None:
+    """Of a whole glossary, only the terms that may be in the texts."""
+    if isinstance(glossary, str):
+        return pb.GlossaryConfig(glossary=glossary)
+    terms = {term: None for text in texts for term in glossary.candidates(text)} if glossary else {}
+    if not glossary or not terms:
+        return None
+    entries = [pb.GlossaryEntry(source_term=term.source, target_term=term.target) for term in terms]
+    return pb.GlossaryConfig(entries=entries, ignore_case=glossary.ignore_case)
 
 
 def search_options(search: SearchConfig) -> pb.SearchOptions:

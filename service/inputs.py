@@ -125,8 +125,8 @@ def _checked(parts: list[Part]) -> list[Part]:
         name = name_of(part.paths[0])
         lines = part.format == "text"
         check(
-            lines or (options.format, options.scores, options.nbest) == ("text", False, 1),
-            f"{name} keeps its format: --format, --scores and --nbest are for plain text",
+            lines or (options.format, options.scores, options.alignments, options.nbest) == ("text", False, False, 1),
+            f"{name} keeps its format: --format, --scores, --alignments and --nbest are for plain text",
         )
         check(bool(options.columns) or not columns, f"{name}: which columns? Name them with --columns NAME,NAME")
     wanted = any(FORMATS[part.format].columns for part in parts)

@@ -16,10 +16,18 @@ import grpc
 import grpc.aio
 
 from model.errors import UserError
+from protos.google import translation_v3_pb2 as google
+from protos.translation.v1 import translation_pb2 as pb
 from service.access import handler_like
 from service.metrics import Metrics
 
 log = logging.getLogger(__name__)
+COUNTED = ("/translation.", "/google.cloud.translation.")
+METHODS = {
+    method.name
+    for contract in (pb.DESCRIPTOR, google.DESCRIPTOR)
+    for method in contract.services_by_name["TranslationService"].methods
+}
 CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
@@ -36,9 +44,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> grpc.RpcMethodHandler:
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or not method.startswith("/translation."):  # health watches last for days
+        if handler is None or not method.startswith(COUNTED):  # health watches last for days
             return handler
         name = method.rpartition("/")[2]
+        name = name if name in METHODS else "other"  # the caller's words are no label
         if handler.response_streaming:
             inner_stream = handler.unary_stream or handler.stream_stream
 

@@ -23,7 +23,9 @@ from service.fairness import FairQueue
 from service.metrics import Metrics
 
 if TYPE_CHECKING:
-    from model.translator import Document, Translation, Translator
+    from model.glossary import Glossary
+    from model.translator import Document, Source, Translation, Translator
+    from model.vocabulary import Phrase
 
 log = logging.getLogger(__name__)
 # Encoding sentences one by one costs more than a group: they join a running pool when they are this share of what is
@@ -54,6 +56,9 @@ class How:
     target: str
     search: SearchConfig
     formality: str = "default"
+    glossary: Glossary | None = None
+    html: bool = False
+    alignment: bool = False  # of the words, once the translation is there
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,13 @@ class _Job:
     def missing(self) -> list[int]:
         return [i for i, found in enumerate(self.results) if found is None]
 
+    def again(self, index: int) -> _Sentence:
+        """The second search for a sentence."""
+        translator = self.how.translator
+        required = translator.required(self.document, index)
+        search = translator.search_for(required, translator.wider(self.how.search))
+        return _Sentence(self, index, search, required)
+
 
 @dataclass(frozen=True, eq=False)
 class _Sentence:
@@ -88,10 +100,15 @@ class _Sentence:
     job: _Job
     index: int
     search: SearchConfig
+    required: tuple[Phrase, ...] = ()
 
     @property
     def ids(self) -> tuple[int, ...]:
         return self.job.document.sources[self.index]
+
+    @property
+    def what(self) -> Source:
+        return self.ids, self.required
 
     @property
     def rows(self) -> int:
@@ -105,7 +122,7 @@ class _Pool:
         self.how, self.search = how, search
         self.pool = how.translator.pool(search)
         self.waiting: dict[int, list[_Sentence]] = {}  # by ticket
-        self.tickets: dict[tuple[int, ...], int] = {}  # by source
+        self.tickets: dict[Source, int] = {}
 
     @property
     def rows(self) -> int:
@@ -113,11 +130,12 @@ class _Pool:
 
     def add(self, sentences: Sequence[_Sentence]) -> None:
         """Let sentences join; those whose source is in the pool already share its place."""
-        fresh = list(dict.fromkeys(s.ids for s in sentences if s.ids not in self.tickets))
-        for ids, ticket in zip(fresh, self.pool.add(fresh), strict=True):
-            self.tickets[ids], self.waiting[ticket] = ticket, []
+        fresh = list(dict.fromkeys(s.what for s in sentences if s.what not in self.tickets))
+        tickets = self.pool.add([ids for ids, _ in fresh], [required for _, required in fresh])
+        for what, ticket in zip(fresh, tickets, strict=True):
+            self.tickets[what], self.waiting[ticket] = ticket, []
         for sentence in sentences:
-            self.waiting[self.tickets[sentence.ids]].append(sentence)
+            self.waiting[self.tickets[sentence.what]].append(sentence)
 
     def step(self) -> list[tuple[list[_Sentence], Any]]:
         return [(self._forget(ticket), results) for ticket, results in self.pool.step()]
@@ -131,7 +149,7 @@ class _Pool:
 
     def _forget(self, ticket: int) -> list[_Sentence]:
         sentences = self.waiting.pop(ticket)
-        del self.tickets[sentences[0].ids]
+        del self.tickets[sentences[0].what]
         return sentences
 
 
@@ -332,10 +350,10 @@ class Scheduler:
                 job.reviewed = True
                 job.document, job.results = how.translator.review(job.document, job.results, how.search)
                 if missing := job.missing():
-                    wider = how.translator.wider(how.search)
+                    sentences = [job.again(i) for i in missing]
                     with self._changed:
-                        for i in missing:
-                            self._push(_Sentence(job, i, wider))
+                        for sentence in sentences:
+                            self._push(sentence)
                     return
             translation = how.translator.assemble(job.document, job.results, how.search)
         except Exception as error:

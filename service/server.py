@@ -22,6 +22,8 @@ from protos.translation.v1 import translation_pb2_grpc as pb_grpc
 from service.access import TokenInterceptor, read_tokens, server_credentials
 from service.config import ServiceConfig, host_and_port
 from service.errors import ServiceError
+from service.glossaries import Glossaries
+from service.google import GoogleHandler, GoogleServicer
 from service.metrics import Metrics
 from service.models import Models
 from service.observe import CallInterceptor, tracing_interceptor
@@ -69,7 +71,8 @@ class Server:
         self._scheduler = Scheduler(config, self.metrics)
         self.metrics.queue_tokens.set_function(lambda: self._scheduler.waiting_tokens)
         self.models = Models(paths, load, self._scheduler, self._model_changed)
-        self._servicer = TranslationServicer(self.models, self._scheduler, config, self.metrics)
+        self.glossaries = Glossaries(config.glossaries)
+        self._servicer = TranslationServicer(self.models, self.glossaries, self._scheduler, config, self.metrics)
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
 
@@ -92,11 +95,13 @@ class Server:
                 ("grpc.so_reuseport", int(self._shared_port)),
                 ("grpc.max_receive_message_length", config.max_message_bytes),
                 ("grpc.http2.bdp_probe", 0),  # 64 KiB unread a stream, not megabytes: texts need no more
+                *max_age(config.max_connection_seconds),
                 *KEEPALIVE,
             ],
             compression=COMPRESSION[config.compression],
         )
         pb_grpc.add_TranslationServiceServicer_to_server(self._servicer, server)
+        server.add_generic_rpc_handlers((GoogleHandler(GoogleServicer(self._servicer)),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         for service in ("", SERVICE):
@@ -148,6 +153,10 @@ class Server:
         await self._health.set(f"{SERVICE}/{name}", SERVING if loaded else NOT_SERVING)
 
 
+def max_age(seconds: float) -> list[tuple[str, int]]:
+    return [("grpc.max_connection_age_ms", int(1000 * seconds))] if seconds else []
+
+
 async def serve(
     paths: Sequence[Path | None], load: Callable[[Path | None], Translator], config: ServiceConfig, worker: bool = False
 ) -> bool:
@@ -193,8 +202,9 @@ async def serve(
 
 
 async def look_again(server: Server) -> None:
-    log.info("SIGHUP: looking for models again")
+    log.info("SIGHUP: looking for models and glossaries again")
     try:
+        await asyncio.to_thread(server.glossaries.reload)
         await server.models.reload()
     except Exception as error:
         log.error("the models stay as they are", exc_info=error)

@@ -22,7 +22,10 @@ from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
 from service.access import client_of
 from service.config import ServiceConfig
+from service.contents import Content, prepare, visible
 from service.detection import detect
+from service.explaining import check_document, check_explain, explain_response
+from service.glossaries import Glossaries
 from service.metrics import Metrics
 from service.models import Models
 from service.scheduler import Caller, DeadlineError, How, QueueFullError, Scheduler
@@ -37,11 +40,12 @@ from service.validation import (
 )
 
 if TYPE_CHECKING:
-    from model.translator import Document, Translation, Translator
+    from model.translator import Translation, Translator
 
 log = logging.getLogger(__name__)
 Context: TypeAlias = grpc.aio.ServicerContext
 Code: TypeAlias = grpc.StatusCode
+Found: TypeAlias = "tuple[Content, Translation | None]"  # None: the text stands for itself
 INLINE_CHARACTERS = 400  # prepared at once on the event loop: that takes less time than changing threads
 SLICE_CHARACTERS = 4_000  # prepared in one go on the text thread, so that a book does not hold up a sentence
 RETRY_SECONDS = (0.1, 30.0)  # what a refused caller is told to wait, at least and at most
@@ -50,8 +54,11 @@ RETRY_SECONDS = (0.1, 30.0)  # what a refused caller is told to wait, at least a
 class TranslationServicer(pb_grpc.TranslationServiceServicer):
     """TranslationService over the loaded models."""
 
-    def __init__(self, models: Models, scheduler: Scheduler, config: ServiceConfig, metrics: Metrics) -> None:
-        self._models, self._scheduler, self._config, self._metrics = models, scheduler, config, metrics
+    def __init__(
+        self, models: Models, glossaries: Glossaries, scheduler: Scheduler, config: ServiceConfig, metrics: Metrics
+    ) -> None:
+        self._models, self._glossaries = models, glossaries
+        self._scheduler, self._config, self._metrics = scheduler, config, metrics
         self._text_thread = ThreadPoolExecutor(1, "text")  # cuts, encodes and detects, away from the event loop
         self._calls = itertools.count()
         self._in_flight = 0
@@ -63,7 +70,7 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         self._count(context)
         models = await self._loaded(context)
         try:
-            how = check_request(request, models, self._config)
+            how = check_request(request, models, self._config, self._glossaries)
             translations = await self._translate(request.contents, how, self._caller(context))
         except Exception as error:
             await self._refuse(context, error, len(request.contents))
@@ -81,7 +88,7 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         caller = self._caller(context, timed=False)
         try:
             first = await anext(aiter(request_iterator), pb.TranslateStreamRequest())
-            how = check_settings(first, models)
+            how = check_settings(first, models, self._config, self._glossaries)
         except Exception as error:
             await self._refuse(context, error, 0)
 
@@ -119,7 +126,8 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         try:
             check_detection(request, self._config)
             languages = {code for model in models.values() for code in model.languages}
-            found = await self._in_text_thread(detect, request.content, languages)
+            read = visible if request.mime_type == "text/html" else str
+            found = await self._in_text_thread(lambda: detect(read(request.content), languages))
         except Exception as error:
             await self._refuse(context, error, 1)
         return pb.DetectLanguageResponse(
@@ -141,33 +149,45 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         )
 
     async def Explain(self, request: pb.ExplainRequest, context: Context) -> pb.ExplainResponse:
-        await abort(context, Code.UNIMPLEMENTED, "Explain is not implemented yet")
+        self._count(context)
+        models = await self._loaded(context)
+        try:
+            how = check_explain(request, models, self._config)
+            content = await self._in_text_thread(prepare, request.content, how)
+            document = check_document(content, how)
+            if request.translated_text:
+                translation: Any = request.translated_text
+            else:
+                ((_, translation),) = await self._translate([request.content], how, self._caller(context))
+            found = await asyncio.to_thread(how.translator.explanation, document, translation)
+        except Exception as error:
+            await self._refuse(context, error, 1)
+        return explain_response(message(content, found.translation, 0, how.translator.name), found)
 
-    async def _translate(self, texts: Sequence[str], how: How, caller: Caller) -> list[tuple[Translation | str, str]]:
-        """A translation for each text, and the language that was detected ("" where it was named). A text that is in
-        the target language already stands for itself. If the caller goes away, what is not done yet is dropped."""
+    async def _translate(self, texts: Sequence[str], how: How, caller: Caller) -> list[Found]:
+        """Each text and its translation. If the caller goes away, what is not done yet is dropped."""
         self._scheduler.check_room()  # before any work is put into a text
-        prepared: list[tuple[Document | None, str]] = []
+        contents: list[Content] = []
         if how.source and sum(map(len, texts)) <= INLINE_CHARACTERS:
-            prepared = [prepare(text, how) for text in texts]
+            contents = [prepare(text, how) for text in texts]
         else:
             for part in slices(texts):
-                prepared += await self._in_text_thread(lambda part: [prepare(text, how) for text in part], part)
+                contents += await self._in_text_thread(lambda part: [prepare(text, how) for text in part], part)
         if caller.deadline <= time.monotonic():
             raise DeadlineError("the deadline passed before the text was read")
-        documents = [document for document, _ in prepared if document is not None]
+        documents = [document for content in contents for document in content.documents]
         futures = self._scheduler.submit(documents, how, caller)
         try:
-            found = iter(await asyncio.gather(*map(asyncio.wrap_future, futures)))
+            translations = await asyncio.gather(*map(asyncio.wrap_future, futures))
         finally:
             for future in futures:
                 future.cancel()
-        return [
-            (text if document is None else next(found), detected)
-            for text, (document, detected) in zip(texts, prepared, strict=True)
-        ]
+        if how.alignment:
+            translations = await asyncio.to_thread(how.translator.align, translations)
+        done = iter(translations)
+        return [(content, content.render([next(done) for _ in content.documents], how.search)) for content in contents]
 
-    async def _one_of_stream(self, text: str, how: How, caller: Caller) -> tuple[Translation | str, str]:
+    async def _one_of_stream(self, text: str, how: How, caller: Caller) -> Found:
         """One text of a stream, which waits where a request would be refused: its reading stops meanwhile."""
         if violations := wrong_contents(pb.TranslateRequest(contents=[text]), self._config):
             raise RefusedError(code_pb2.INVALID_ARGUMENT, violations)
@@ -239,18 +259,6 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         await abort(context, status.code, status.details, status.trailing_metadata)
 
 
-def prepare(text: str, how: How) -> tuple[Document | None, str]:
-    """The text made ready and the detected language. No document: it is in the target language already."""
-    source, detected = how.source, ""
-    if not source:
-        found = detect(text, how.translator.languages, only=True)
-        detected = found[0][0] if found else ""
-        source = detected or next(code for code in how.translator.languages if code != how.target)
-        if source == how.target:
-            return None, detected
-    return how.translator.prepare(text, source, how.target, how.formality), detected
-
-
 def slices(texts: Sequence[str]) -> list[list[str]]:
     parts: list[list[str]] = [[]]
     characters = 0
@@ -264,8 +272,6 @@ def slices(texts: Sequence[str]) -> list[list[str]]:
 
 
 def check_detection(request: pb.DetectLanguageRequest, config: ServiceConfig) -> None:
-    if request.mime_type == "text/html":
-        raise RefusedError(code_pb2.UNIMPLEMENTED, [("mime_type", "not implemented yet; leave it unset")])
     violations = [] if request.content.strip() else [("content", "empty; give a text")]
     if len(request.content) > config.max_characters:
         violations.append(("content", f"{len(request.content)} characters, the limit is {config.max_characters}"))
@@ -283,17 +289,17 @@ async def abort(context: Context, code: Code, details: str, metadata: Any = ()) 
     raise AssertionError("abort raises")  # which type checkers cannot know
 
 
-def message(found: Translation | str, detected: str, num_hypotheses: int, model: str) -> pb.Translation:
-    """One translation on the wire; a string is a text that was in the target language already."""
-    if isinstance(found, str):
+def message(content: Content, found: Translation | None, num_hypotheses: int, model: str) -> pb.Translation:
+    """One translation on the wire."""
+    detected = content.detected
+    if found is None:
         warning = pb.TranslationWarning(code=pb.TranslationWarning.COPIED_SOURCE, detail="already in this language")
-        hypotheses = [pb.Hypothesis(text=found)] if num_hypotheses else []
         return pb.Translation(
-            translated_text=found,
-            hypotheses=hypotheses,
+            translated_text=content.text,
+            hypotheses=[pb.Hypothesis(text=content.text)] if num_hypotheses else [],
             detected_language_code=detected,
             model=model,
-            warnings=[warning] if found.strip() else [],
+            warnings=[warning] if content.in_target and content.text.strip() else [],
         )
     return pb.Translation(
         translated_text=found.text,
@@ -301,7 +307,20 @@ def message(found: Translation | str, detected: str, num_hypotheses: int, model:
         detected_language_code=detected,
         model=model,
         hypotheses=[
-            pb.Hypothesis(text=one.text, score=one.score, tokens=one.tokens, token_scores=one.token_scores)
+            pb.Hypothesis(
+                text=one.text,
+                score=one.score,
+                tokens=one.tokens,
+                token_scores=one.token_scores,
+                alignment=[
+                    pb.AlignmentLink(
+                        source=pb.Span(start=link.source.start, end=link.source.end),
+                        target=pb.Span(start=link.target.start, end=link.target.end),
+                        weight=link.weight,
+                    )
+                    for link in one.alignment
+                ],
+            )
             for one in found.hypotheses[:num_hypotheses]
         ],
         warnings=[pb.TranslationWarning(code=one.code, detail=one.detail) for one in found.warnings],

@@ -1,8 +1,9 @@
-"""Several worker processes on one port: the kernel spreads connections over all that listen (SO_REUSEPORT).
+"""The processes of `nmt serve`: workers on one port, over which the kernel spreads connections (SO_REUSEPORT), and the
+web page.
 
-Each worker is the same command once more, told by its environment that it is one. A worker that dies is started
-again; SIGTERM and SIGINT are passed on and end all; SIGHUP is passed on and reloads models. The supervisor itself
-imports neither gRPC nor torch.
+Each worker is the same command once more, told by its environment that it is one; the web page is `nmt gateway`, told
+which socket is its own. One that dies is started again; SIGTERM and SIGINT are passed on and end all; SIGHUP is passed
+on to the workers, which look for models again. The supervisor itself imports neither gRPC nor torch.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from types import FrameType
 
 from service.config import ServiceConfig, host_and_port
@@ -21,9 +23,10 @@ from service.errors import ServiceError
 
 log = logging.getLogger(__name__)
 WORKER = "NMT_WORKER"  # in the environment of a worker: NUMBER@HOST:PORT
+WEB_SOCKET = "NMT_WEB_SOCKET"  # in the environment of the web page: the file descriptor where it listens
 BAD_INPUT = 2  # the exit code that starting again would not change
 POLL_SECONDS = 0.1
-PAUSE_SECONDS = (0.2, 30.0)  # before a worker is started again: doubled each time it did not live for a minute
+PAUSE_SECONDS = (0.2, 30.0)  # before a process is started again: doubled each time it did not live for a minute
 STEADY_SECONDS = 60.0
 
 
@@ -33,64 +36,97 @@ def this_worker() -> tuple[int, str] | None:
     return (int(number), listen) if number else None
 
 
-class Worker:
-    """One process and what is known of it."""
+class Child:
+    """One process and what is known of it. ``sockets`` are handed down to it."""
 
-    def __init__(self, number: int, listen: str) -> None:
-        self.number, self.listen = number, listen
+    def __init__(
+        self, name: str, command: Sequence[str], environment: dict[str, str], sockets: Sequence[int] = ()
+    ) -> None:
+        self.name, self._command, self._environment, self._sockets = name, command, environment, sockets
         self.pause = PAUSE_SECONDS[0]
         self.start()
 
     def start(self) -> None:
-        environment = os.environ | {WORKER: f"{self.number}@{self.listen}"}
-        self.process = subprocess.Popen([sys.executable, *sys.orig_argv[1:]], env=environment)
+        # A process group of its own: Ctrl-C reaches it once, through the supervisor.
+        self.process = subprocess.Popen(
+            self._command, env=os.environ | self._environment, pass_fds=self._sockets, process_group=0
+        )
         self.begin = time.monotonic()
         self.again_at: float | None = None  # when to start it again, once it is dead
-        log.info("worker %d is process %d", self.number, self.process.pid)
+        log.info("%s is process %d", self.name, self.process.pid)
 
     def died(self) -> None:
         lived = time.monotonic() - self.begin
         self.pause = PAUSE_SECONDS[0] if lived >= STEADY_SECONDS else min(2 * self.pause, PAUSE_SECONDS[1])
         self.again_at = time.monotonic() + self.pause
-        log.error("worker %d ended with %d; a new one in %.1f s", self.number, self.process.returncode, self.pause)
+        log.error("%s ended with %d; a new one in %.1f s", self.name, self.process.returncode, self.pause)
+
+
+def worker(number: int, listen: str) -> Child:
+    return Child(f"worker {number}", [sys.executable, *sys.orig_argv[1:]], {WORKER: f"{number}@{listen}"})
+
+
+def web_page(config: ServiceConfig, server: str, listener: socket.socket) -> Child:
+    """``config``: of the gRPC server, whose limits and keys hold for the web page, too."""
+    settings = {"tokens_file": config.tokens_file, "max_characters": config.max_characters}
+    command = [sys.executable, "-m", "service.cli", "gateway", "--server", server, "--listen", config.web_listen]
+    for name, value in {**settings, "log_format": config.log_format}.items():
+        command += ["--set", f"{name}={value}"]
+    return Child("the web page", command, {WEB_SOCKET: str(listener.fileno())}, [listener.fileno()])
 
 
 def supervise(config: ServiceConfig) -> int:
-    """Run the workers until a signal ends them; returns the exit code: 0, or the worst of theirs.
+    """Run the processes until a signal ends them; returns the exit code: 0, or the worst of theirs.
 
-    Raises ServiceError where the port cannot be had.
+    Raises ServiceError where a port cannot be had.
     """
     reserved, listen = reserve(config.listen)
-    log.info("listening on %s with %d workers", listen, config.workers)
+    listener = listen_for_web(config.web_listen) if config.web_listen else None
+    log.info("listening on %s with %d worker%s", listen, config.workers, "s" * (config.workers > 1))
     ending = False
-    workers: list[Worker] = []
+    workers: list[Child] = []
+    children: list[Child] = []  # and the web page
 
     def pass_on(number: int, _: FrameType | None) -> None:
         nonlocal ending
         ending = ending or number != signal.SIGHUP
-        for worker in workers:
-            if worker.process.poll() is None:
-                worker.process.send_signal(number)
+        for child in workers if number == signal.SIGHUP else children:
+            if child.process.poll() is None:
+                child.process.send_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, pass_on)
-    workers += [Worker(number, listen) for number in range(config.workers)]
+    for wanted in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(wanted, pass_on)
+    for number in range(config.workers):
+        workers.append(worker(number, listen))
+        children.append(workers[-1])
+    if listener:
+        children.append(web_page(config, listen, listener))
     while not ending:
         time.sleep(POLL_SECONDS)
-        for worker in workers:
-            code = worker.process.poll()
+        for child in children:
+            code = child.process.poll()
             if code is None or ending:
                 continue
-            if code == BAD_INPUT:
-                log.error("worker %d refused its input: all end", worker.number)
+            if code == BAD_INPUT:  # it has said why
                 pass_on(signal.SIGTERM, None)
-            elif worker.again_at is None:
-                worker.died()
-            elif time.monotonic() >= worker.again_at:
-                worker.start()
-    codes = [worker.process.wait() for worker in workers]
+            elif child.again_at is None:
+                child.died()
+            elif time.monotonic() >= child.again_at:
+                child.start()
+    codes = [child.process.wait() for child in children]
     reserved.close()
     return max(abs(code) if code == BAD_INPUT else int(code != 0) for code in codes)
+
+
+def listen_for_web(address: str) -> socket.socket:
+    """The socket of the web page: held here, so that a port in use is seen at once and a restart refuses nobody."""
+    host, port = host_and_port(address)
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        choice = "choose another with --web HOST:PORT, or --web off"
+        reason = os.strerror(error.errno) if error.errno else error.strerror
+        raise ServiceError(f"cannot listen on {address}: {reason}; {choice}") from None
 
 
 def reserve(address: str) -> tuple[socket.socket, str]:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import time
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,6 +25,7 @@ from tqdm import tqdm
 
 from model.config import SearchConfig, check
 from model.errors import UserError
+from model.glossary import Glossary
 from service.documents import Record
 from service.errors import ServiceError
 from service.inputs import STDIN, Part, count_texts, name_of
@@ -34,6 +37,7 @@ WINDOW_CHARACTERS = 1_000_000  # or fewer texts, if they are long
 CACHE_TEXTS = 50_000  # translations that are kept for when their text comes again,
 CACHE_CHARACTERS = 300  # if it is no longer than this: what repeats is short
 COMMIT_SECONDS = 1.0  # at most this much work is lost by a kill, and the window under work
+WORD = re.compile(r"\S+")  # what an alignment counts
 BAR_DELAY = 1.0  # seconds before the progress bar shows; what is done sooner needs none
 
 
@@ -48,6 +52,8 @@ class TranslatesTexts(Protocol):
         target: str,
         search: SearchConfig,
         progress: Callable[[int], object] | None,
+        formality: str,
+        glossary: Glossary | None,
     ) -> Sequence[Any]: ...
 
 
@@ -59,12 +65,20 @@ class How:
     target: str
     search: SearchConfig
     formality: str = "default"
+    glossary: Glossary | None = None
+    alignments: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """For the manifest; a glossary by its hash, for it may be long."""
+        glossary = {"glossary": self.glossary.digest} if self.glossary else {}
+        return asdict(replace(self, glossary=None)) | glossary
 
 
 @dataclass(frozen=True)
 class Hypothesis:
     text: str
     score: float
+    alignment: str = ""  # in the format of Pharaoh
 
 
 @dataclass(frozen=True)
@@ -130,9 +144,30 @@ class Worker:
         if not texts:
             return []
         how = self._how
-        more = {} if how.formality == "default" else {"formality": how.formality}
-        found = self._translator.translate(texts, how.source, how.target, how.search, progress, **more)
-        return [Found(tuple(Hypothesis(best.text, best.score) for best in one.hypotheses)) for one in found]
+        settings = how.search, progress, how.formality, how.glossary
+        more: dict[str, Any] = {"alignments": True} if how.alignments else {}
+        translations = self._translator.translate(texts, how.source, how.target, *settings, **more)
+        return [
+            Found(tuple(self._hypothesis(text, one) for one in translation.hypotheses))
+            for text, translation in zip(texts, translations, strict=True)
+        ]
+
+    def _hypothesis(self, source: str, found: Any) -> Hypothesis:
+        if not self._how.alignments:
+            return Hypothesis(found.text, found.score)
+        return Hypothesis(found.text, found.score, pharaoh(source, found.text, found.alignment))
+
+
+def pharaoh(source: str, target: str, links: Sequence[Any]) -> str:
+    """Links (``model.alignment.Link`` or the contract's AlignmentLink) as "0-0 1-2": numbers of words in source and
+    target.
+    """
+    starts = [[match.start() for match in WORD.finditer(text)] for text in (source, target)]
+    numbers = {
+        (bisect_right(starts[0], link.source.start) - 1, bisect_right(starts[1], link.target.start) - 1)
+        for link in links
+    }
+    return " ".join(f"{i}-{j}" for i, j in sorted(numbers))
 
 
 def items(parts: Sequence[Part], first: int = 0, skip: int = 0) -> Iterator[Item]:
@@ -184,7 +219,12 @@ class Job:
         """Translate all; UserError at the end if there were bad records. ``model`` is the identity of the model."""
         check(not self.resume or self._journaled, "--resume needs input files, and an output file or folder (-o)")
         options = self.parts[0].options
-        settings = {**asdict(self.how), "format": options.format, "scores": options.scores, "columns": options.columns}
+        settings = {
+            **self.how.settings(),
+            "format": options.format,
+            "scores": options.scores,
+            "columns": options.columns,
+        }
         job = identity(model, settings, self.parts) if self._journaled else {}
         journal = Journal(self._beside("manifest.jsonl") if self._journaled else None, job, self.resume)
         bar = self._bar(journal.state.texts)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from google.rpc import code_pb2
 
-from model.config import SearchConfig
+from model.config import SearchConfig, check
 from model.errors import UserError
+from model.glossary import Glossary, check_search
 from protos.translation.v1 import translation_pb2 as pb
 from service.config import ServiceConfig
+from service.glossaries import Glossaries
 from service.scheduler import How
 
 if TYPE_CHECKING:
@@ -43,22 +45,36 @@ def search_config(given: Mapping[str, Any]) -> SearchConfig:
     return SearchConfig(**given)
 
 
-def check_request(request: pb.TranslateRequest, models: Mapping[str, Translator], config: ServiceConfig) -> How:
+def check_request(
+    request: pb.TranslateRequest,
+    models: Mapping[str, Translator],
+    config: ServiceConfig,
+    glossaries: Glossaries = Glossaries(),
+) -> How:
     """How the request wants to be translated. Raises RefusedError with everything that is wrong with it."""
-    return _check(request, models, wrong_contents(request, config))
+    return _check(request, models, config, glossaries, wrong_contents(request, config))
 
 
-def check_settings(request: pb.TranslateStreamRequest, models: Mapping[str, Translator]) -> How:
+def check_settings(
+    request: pb.TranslateStreamRequest,
+    models: Mapping[str, Translator],
+    config: ServiceConfig,
+    glossaries: Glossaries,
+) -> How:
     """How the stream that begins with this request wants to be translated."""
     if not request.HasField("settings"):
         raise RefusedError(code_pb2.INVALID_ARGUMENT, [("settings", "the first message of a stream must have them")])
     extra = [("settings.contents", "texts go into contents beside the settings")] if request.settings.contents else []
-    return _check(request.settings, models, extra)
+    return _check(request.settings, models, config, glossaries, extra)
 
 
-def _check(request: pb.TranslateRequest, models: Mapping[str, Translator], violations: list[tuple[str, str]]) -> How:
-    if missing := not_implemented(request):
-        raise RefusedError(code_pb2.UNIMPLEMENTED, missing)
+def _check(
+    request: pb.TranslateRequest,
+    models: Mapping[str, Translator],
+    config: ServiceConfig,
+    glossaries: Glossaries,
+    violations: list[tuple[str, str]],
+) -> How:
     if request.model and request.model not in models:
         there_is = ", ".join(f"'{name}'" for name in models)
         raise RefusedError(code_pb2.NOT_FOUND, [("model", f"'{request.model}' is not loaded; there is {there_is}")])
@@ -66,8 +82,8 @@ def _check(request: pb.TranslateRequest, models: Mapping[str, Translator], viola
     translator = next((model for model in candidates if _knows(model, request)), candidates[0])
     languages = wrong_languages(request, sorted({code for model in candidates for code in model.languages}))
     if not languages and not _knows(translator, request):
-        pair = f"'{request.source_language_code}' to '{request.target_language_code}'"
-        languages.append(("target_language_code", f"no loaded model translates {pair}"))
+        wanted = f"'{request.source_language_code}' to '{request.target_language_code}'"
+        languages.append(("target_language_code", f"no loaded model translates {wanted}"))
     violations = violations + languages
     violations += wrong_mime_type(request.mime_type)
     formality = FORMALITIES.get(request.formality, "default")
@@ -79,6 +95,11 @@ def _check(request: pb.TranslateRequest, models: Mapping[str, Translator], viola
             translator.check(source, request.target_language_code, formality)
         except UserError as error:
             violations.append(("formality", str(error)))
+    if request.include_alignment and not request.num_hypotheses:
+        violations.append(("include_alignment", "alignments are of hypotheses: set num_hypotheses to at least 1"))
+    html = request.mime_type == "text/html"
+    if request.include_alignment and html:
+        violations.append(("include_alignment", "alignments are of plain text: leave it unset, or mime_type"))
     search = SearchConfig()
     given = {field.name: value for field, value in request.search.ListFields()}
     if request.num_hypotheses:
@@ -89,9 +110,34 @@ def _check(request: pb.TranslateRequest, models: Mapping[str, Translator], viola
         # the message begins with the name of the setting
         name, message = str(error).split(maxsplit=1)[0], str(error).replace("nbest", "num_hypotheses")
         violations.append(("num_hypotheses" if name == "nbest" else f"search.{name}", message))
+    glossary = None
+    if request.HasField("glossary_config"):
+        try:
+            glossary = glossary_of(request.glossary_config, config, glossaries)
+            check_search(search)
+        except UserError as error:
+            violations.append(("glossary_config", str(error)))
     if violations:
         raise RefusedError(code_pb2.INVALID_ARGUMENT, violations)
-    return How(translator, request.source_language_code, request.target_language_code, search, formality)
+    pair = request.source_language_code, request.target_language_code
+    return How(translator, *pair, search, formality, glossary, html, request.include_alignment)
+
+
+def glossary_of(given: pb.GlossaryConfig, config: ServiceConfig, glossaries: Glossaries) -> Glossary:
+    """The stored glossary, that of the request, or the request's before the stored one. UserError for what is wrong
+    with it, RefusedError for a name that is not stored."""
+    if given.glossary and given.glossary not in glossaries.by_name:
+        there_is = ", ".join(f"'{name}'" for name in glossaries.by_name) or "none"
+        raise RefusedError(
+            code_pb2.NOT_FOUND, [("glossary_config.glossary", f"'{given.glossary}' is not stored; there is {there_is}")]
+        )
+    count, limit = len(given.entries), config.max_glossary_entries
+    check(count <= limit, f"{count} entries, the limit is {limit}; store a longer glossary on the server")
+    check(bool(given.glossary or given.entries), "empty; name a stored glossary or give entries")
+    stored = glossaries.named(given.glossary, given.ignore_case) if given.glossary else None
+    if stored and not given.entries:
+        return stored
+    return Glossary.of(((one.source_term, one.target_term) for one in given.entries), given.ignore_case, stored)
 
 
 def characters_of(text: str) -> int:
@@ -104,18 +150,8 @@ def _knows(translator: Translator, request: pb.TranslateRequest) -> bool:
     return wanted <= set(translator.languages)
 
 
-def not_implemented(request: pb.TranslateRequest) -> list[tuple[str, str]]:
-    """What the contract has and this server has not yet."""
-    later = {
-        "mime_type": request.mime_type == "text/html",
-        "include_alignment": request.include_alignment,
-        "glossary_config": request.HasField("glossary_config"),
-    }
-    return [(field, "not implemented yet; leave it unset") for field, is_set in later.items() if is_set]
-
-
 def wrong_mime_type(mime_type: str) -> list[tuple[str, str]]:
-    if mime_type in ("", "text/plain"):
+    if mime_type in ("", "text/plain", "text/html"):
         return []
     return [("mime_type", f"'{mime_type}' is not one of text/plain, text/html")]
 

@@ -23,6 +23,7 @@ if __name__ == "__main__":
 from model import guards  # noqa: E402
 from model.config import SearchConfig  # noqa: E402
 from model.errors import CheckpointError, UserError  # noqa: E402
+from model.glossary import Glossary, replaced  # noqa: E402
 
 WARM_UP = "Good morning, number "
 
@@ -33,6 +34,7 @@ class Hypothesis:
     score: float
     tokens: tuple[str, ...] = ()
     token_scores: tuple[float, ...] = ()
+    alignment: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Document:
 
     text: str
     sources: tuple[tuple[int, ...], ...]
+    lost: tuple[str, ...] = ()  # terms that find no place
 
 
 class Pool:
@@ -69,7 +72,7 @@ class Pool:
     def __len__(self) -> int:
         return len(self.live)
 
-    def add(self, sources: Sequence[tuple[int, ...]]) -> list[int]:
+    def add(self, sources: Sequence[tuple[int, ...]], required: Any = None) -> list[int]:
         first = self.tickets
         for ids in sources:
             text = "".join(map(chr, ids[1:]))
@@ -114,10 +117,20 @@ class FakeTranslator:
         if formality != "default" and target != "de":
             raise UserError(f"formality = {formality} is not to be had in '{target}'; leave it at default")
 
-    def prepare(self, text: str, source: str, target: str, formality: str = "default") -> Document:
+    def prepare(
+        self, text: str, source: str, target: str, formality: str = "default", glossary: Glossary | None = None
+    ) -> Document:
         mark = {"default": "", "formal": "Sie: ", "informal": "du: "}[formality]
-        ids = (int(target == "de"), *map(ord, mark + text))
-        return Document(text, (ids,))
+        found = glossary.find(text) if glossary else []
+        ids = (int(target == "de"), *map(ord, mark + replaced(text, found)))
+        lost = (match.term.source for match in found if match.term.target != match.term.target.upper())
+        return Document(text, (ids,), tuple(lost))
+
+    def required(self, document: Document, index: int) -> tuple[Any, ...]:
+        return ()
+
+    def search_for(self, required: Any, search: SearchConfig) -> SearchConfig:
+        return search
 
     def pool(self, search: SearchConfig) -> Pool:
         return Pool(self, search)
@@ -137,7 +150,9 @@ class FakeTranslator:
         )
         if len(found) > search.nbest:  # of the wider search: the second is the clean one
             return Translation(found[1 : search.nbest + 1], (guards.QualityWarning("REPETITION", "doubt"),))
-        return Translation(found)
+        return Translation(
+            found, tuple(guards.QualityWarning("GLOSSARY_TERM_NOT_PLACED", term) for term in document.lost)
+        )
 
     def translate(
         self,
@@ -147,8 +162,10 @@ class FakeTranslator:
         search: SearchConfig = SearchConfig(),
         progress: Callable[[int], object] | None = None,
         formality: str = "default",
+        glossary: Glossary | None = None,
     ) -> list[Translation]:
         self.check(source, target, formality)
+        texts = [replaced(text, glossary.find(text)) if glossary else text for text in texts]
         self.calls.append(list(texts))
         self.before(texts)
         if progress:
@@ -163,6 +180,10 @@ class FakeTranslator:
             )
             for text in texts
         ]
+
+    def align(self, translations: Sequence[Translation]) -> list[Translation]:
+        """Without links."""
+        return list(translations)
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> FakeTranslator:

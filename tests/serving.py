@@ -17,7 +17,12 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from service.config import ServiceConfig
+from service.gateway.app import create_app
+from service.gateway.config import GatewayConfig
+from service.gateway.guard import GatewayMetrics
+from service.gateway.run import uvicorn_server
 from service.server import SERVICE, Server
+from service.supervisor import listen_for_web
 
 ROOT = Path(__file__).parent.parent
 FAKE_NMT = (sys.executable, str(ROOT / "tests" / "fake_translator.py"))
@@ -60,12 +65,27 @@ def running(load: Callable[[], Any], wait: bool = True, drain: bool = True, **se
         server.close()
 
 
+@contextlib.contextmanager
+def running_gateway(server: str, metrics: GatewayMetrics | None = None, **settings: Any) -> Iterator[str]:
+    """A gateway in this process, on a thread of its own; yields its URL."""
+    config = GatewayConfig(server=server, **settings)
+    gateway = uvicorn_server(create_app(config, metrics), config)
+    listener = listen_for_web("127.0.0.1:0")
+    thread = threading.Thread(target=gateway.run, args=([listener],))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        gateway.should_exit = True
+        thread.join(timeout=10)
+
+
 class Process:
     """`nmt serve` as a process; ``address`` is where it listens, ``log`` what it has written to standard error."""
 
     def __init__(self, command: Sequence[str], *args: str, environment: dict[str, str] | None = None) -> None:
         self.popen = subprocess.Popen(
-            [*command, "serve", "--listen", "127.0.0.1:0", *args],
+            [*command, "serve", "--listen", "127.0.0.1:0", "--web", "off", *args],
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
@@ -83,7 +103,7 @@ class Process:
                 self.log += line
                 self._news.notify_all()
 
-    def wait_for(self, pattern: str, timeout: float = 60) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout: float = 120) -> re.Match[str]:
         """Wait until the log has the pattern."""
         with self._news:
             found = self._news.wait_for(lambda: re.search(pattern, self.log), timeout)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # it imports torch
     from model.translator import Translation
 
 METRICS = ("bleu", "chrf", "ter")
+OTHER_METRICS = ("bleu-moses",)  # only where asked for
 RESAMPLES = 1000  # bootstrap resamples, for intervals and p-values alike; the signature's `bs`
 SIGNIFICANT = 0.05
 
@@ -60,7 +61,7 @@ class System(Protocol):
 class ScoreReport:
     """One metric of one system. The interval is mean ± confidence, of 95 %."""
 
-    metric: str  # BLEU, chrF2, TER
+    metric: str  # BLEU, chrF2, TER, BLEU-moses
     score: float  # 0..100; TER counts errors: lower is better and may pass 100
     mean: float  # of the bootstrap resamples
     confidence: float  # half the width of the interval around `mean`
@@ -221,14 +222,16 @@ def _compare(
 def _metrics(names: Sequence[str], target: str = "") -> dict[str, Metric]:
     if not names:
         raise UserError(f"no metric given; known metrics: {', '.join(METRICS)}")
+    known = (*METRICS, *OTHER_METRICS)
     for name in names:
-        if name not in METRICS:
-            raise UserError(f"unknown metric '{name}'; known metrics: {', '.join(METRICS)}")
+        if name not in known:
+            raise UserError(f"unknown metric '{name}'; known metrics: {', '.join(known)}")
     # The target language changes the tokenizer of Chinese, Japanese and Korean only; 13a knows no words there.
     make: dict[str, Callable[[], Metric]] = {
         "bleu": lambda: sacrebleu.BLEU(trg_lang=target),
         "chrf": sacrebleu.CHRF,
         "ter": sacrebleu.TER,
+        "bleu-moses": lambda: _moses(target),
     }
     try:
         return {name: make[name]() for name in names}
@@ -236,6 +239,12 @@ def _metrics(names: Sequence[str], target: str = "") -> dict[str, Metric]:
         raise UserError(
             f"BLEU for '{target}' needs a tokenizer: pip install 'sacrebleu[{target}]', or --metrics chrf"
         ) from None
+
+
+def _moses(language: str) -> Metric:
+    from training.moses import MosesBLEU  # its tables are slow to import
+
+    return MosesBLEU(language or "en")
 
 
 def _columns(hypotheses: Sequence[str], references: References) -> list[list[Any]]:

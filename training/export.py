@@ -41,8 +41,12 @@ def to_ctranslate2(checkpoint_dir: str | Path, output_dir: str | Path) -> Path:
     if output.exists():
         raise UserError(f"{output} exists already; remove it or choose another folder")
     loaded = checkpoint.load(checkpoint_dir)
+    if loaded.config.architecture != "encoder-decoder" or loaded.config.experts > 1:
+        raise UserError(
+            f"{checkpoint_dir}: the export knows encoder-decoders without experts; serve it with 'nmt serve'"
+        )
     pieces = [loaded.vocabulary.piece(i) for i in range(len(loaded.vocabulary))]
-    spec = _specification(loaded.model(), pieces)
+    spec = _specification(cast(EncoderDecoder, loaded.model()), pieces)
     output.mkdir(parents=True)
     try:
         spec.save(str(output))
@@ -104,6 +108,7 @@ def _options(config: ModelConfig) -> dict[str, Any]:
         "pre_norm": config.norm_position == "pre",
         "activation": activations[config.activation],
         "ffn_glu": config.activation == "swiglu",
+        "rms_norm": config.norm == "rms",
         "rotary_dim": config.head_size if config.positions == "rotary" else None,
         "rotary_interleave": False,  # our pairs are dimension i and i + D/2
     }
@@ -136,7 +141,7 @@ def _sublayer(spec: Any, residual: nn.Module, *linears: nn.Linear) -> None:
 
 
 def _feed_forward(spec: Any, layer: EncoderLayer | DecoderLayer) -> None:
-    feed_forward = layer.feed_forward
+    feed_forward: Any = layer.feed_forward
     _norm(spec.layer_norm, layer.residuals[-1].norm)  # type: ignore[arg-type]
     if feed_forward.gate is None:
         _linear(spec.linear_0, feed_forward.inner)
@@ -146,8 +151,10 @@ def _feed_forward(spec: Any, layer: EncoderLayer | DecoderLayer) -> None:
     _linear(spec.linear_1, feed_forward.output)
 
 
-def _norm(spec: Any, norm: nn.LayerNorm) -> None:
-    spec.gamma, spec.beta = norm.weight.detach().numpy(), norm.bias.detach().numpy()
+def _norm(spec: Any, norm: nn.LayerNorm | nn.RMSNorm) -> None:
+    spec.gamma = norm.weight.detach().numpy()
+    if isinstance(norm, nn.LayerNorm):
+        spec.beta = norm.bias.detach().numpy()
 
 
 def _linear(spec: Any, linear: nn.Linear) -> None:

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
-from model.transformer import DecoderState, EncoderDecoder
+from model.transformer import DecoderState, Transformer
 from model.vocabulary import BOS, EOS, PAD
 
 
@@ -25,7 +25,7 @@ class HuggingFace(PreTrainedModel, GenerationMixin):
     config_class = PretrainedConfig
     main_input_name = "input_ids"
 
-    def __init__(self, model: EncoderDecoder, forbidden: Sequence[int]) -> None:
+    def __init__(self, model: Transformer, forbidden: Sequence[int]) -> None:
         super().__init__(PretrainedConfig())
         self.model, self.forbidden = model, list(forbidden)
         self.state: DecoderState | None = None

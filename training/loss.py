@@ -1,4 +1,4 @@
-"""Label-smoothed cross entropy that never holds the logits of a whole batch.
+"""Label-smoothed cross entropy, and R-Drop's divergence, that never hold the logits of a whole batch.
 
 Output layer, loss and both gradients are computed together, a few hundred target tokens at a time: the logits of
 a chunk stay in the cache, and padding costs nothing.
@@ -74,3 +74,45 @@ class SmoothedCrossEntropy(torch.autograd.Function):
 def smoothed_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, smoothing: float) -> tuple[Tensor, Tensor]:
     """hidden (B, T, E) or (N, E), weight (V, E), labels (B, T) or (N,) -> summed loss and summed NLL."""
     return SmoothedCrossEntropy.apply(hidden.flatten(0, -2), weight, labels.flatten(), smoothing)
+
+
+class SymmetricDivergence(torch.autograd.Function):
+    """sum over tokens of KL(p || q) + KL(q || p), p and q the distributions of two hidden states of a token: what
+    R-Drop (Liang et al. 2021) makes small.
+
+    With logits a and b and d = a - b it is the sum of (p - q) d, since log p - log q is d up to a constant of the
+    token. The gradient in a is p (d - E_p[d]) + p - q, and the other way round in b.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
+        count = len(first)
+        padding = (0, 0, 0, -count % CHUNK)  # whole chunks; two rows of zeros do not differ
+        states = [functional.pad(hidden, padding) for hidden in (first, second)]
+        gradients = [torch.empty_like(hidden) for hidden in states]
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32)
+        weight_low = weight.to(first.dtype)
+        total = torch.zeros((), device=first.device)
+        for start in range(0, len(states[0]), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            a, b = ((hidden[chunk] @ weight_low.T).float() for hidden in states)  # (CHUNK, V)
+            p, q, d = a.softmax(-1), b.softmax(-1), a - b
+            difference = p - q
+            total += (difference * d).sum()
+            by_a = torch.addcmul(difference, p, d - (p * d).sum(-1, keepdim=True))
+            by_b = torch.addcmul(difference, q, d - (q * d).sum(-1, keepdim=True)).neg_()
+            for hidden, gradient, by in zip(states, gradients, (by_a, by_b), strict=True):
+                by = by.to(hidden.dtype)
+                gradient[chunk] = by @ weight_low
+                grad_weight += by.T @ hidden[chunk]
+        ctx.save_for_backward(*(gradient[:count] for gradient in gradients), grad_weight.to(weight.dtype))
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
+        return tuple(gradient * grads[0].to(gradient.dtype) for gradient in ctx.saved_tensors)
+
+
+def symmetric_divergence(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
+    """first, second (N, E), weight (V, E) -> a float32 scalar."""
+    return SymmetricDivergence.apply(first, second, weight)

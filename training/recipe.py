@@ -1,7 +1,8 @@
 """A recipe: everything that one training run is made of, read from a TOML file.
 
-[model], [training], [vocabulary], [cleaning], [augmentation], one [[corpus]] a corpus, one [[validation]] a test set;
-keys are the fields of the dataclasses. Paths are relative to the recipe's folder.
+[model], [training], [vocabulary], [cleaning], [augmentation], one [[corpus]] a corpus, one [[validation]] a test set
+that steers the run, one [[test]] a test set that judges it; keys are the fields of the dataclasses. Paths are relative
+to the recipe's folder.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ class TrainingConfig:
     warmup_steps: int = 1_000
     weight_decay: float = 0.0
     label_smoothing: float = 0.1
-    bpe_dropout: float = 0.0
+    bpe_dropout: float = 0.0  # share of merges skipped at random (Provilkov et al. 2020); 0.1 there
+    r_drop: float = 0.0  # weight of the difference between two draws of dropout (Liang et al. 2021); 5 there
     clip_norm: float = 1.0  # largest norm of the gradient
     ema_decay: float = 0.999  # moving average of the weights, which is what is validated and kept
     average_checkpoints: int = 0  # also keep this many raw checkpoints and, at the end, their mean
@@ -60,6 +62,7 @@ class TrainingConfig:
         check(self.max_hours > 0.0, f"max_hours = {self.max_hours} must be positive")
         check(0.0 <= self.label_smoothing < 1.0, f"label_smoothing = {self.label_smoothing} must lie in [0, 1)")
         check(0.0 <= self.bpe_dropout < 1.0, f"bpe_dropout = {self.bpe_dropout} must lie in [0, 1)")
+        check(self.r_drop >= 0.0, f"r_drop = {self.r_drop} must not be negative")
         check(0.0 <= self.ema_decay < 1.0, f"ema_decay = {self.ema_decay} must lie in [0, 1)")
         check(self.learning_rate > 0.0, f"learning_rate = {self.learning_rate} must be positive")
         check(self.clip_norm > 0.0, f"clip_norm = {self.clip_norm} must be positive")
@@ -90,6 +93,20 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True)
+class ScoringConfig:
+    """A test set on which ``python -m training.reproduce`` scores what was trained."""
+
+    test: str  # as for `nmt evaluate --test`
+    source: str
+    target: str
+    turned: bool = False  # the file holds the other direction
+    metrics: tuple[str, ...] = ("bleu",)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", tuple(self.metrics))  # TOML has no tuples
+
+
+@dataclass(frozen=True)
 class Recipe:
     name: str
     root: Path  # relative paths start here
@@ -100,6 +117,7 @@ class Recipe:
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     validation: tuple[ValidationConfig, ...] = ()
+    tests: tuple[ScoringConfig, ...] = ()
 
     def resolve(self, path: str) -> str | Path:
         """A path relative to the recipe; what is no file there stays as it is (the name of a test set)."""
@@ -108,16 +126,14 @@ class Recipe:
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe; ``overrides`` are "section.key=value" with TOML values. UserError names what is wrong."""
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"cannot read the recipe {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: {error}") from None
+    """Read a recipe; ``overrides`` are "section.key=value" with TOML values. UserError names what is wrong.
+
+    A recipe may begin with ``base = "other.toml"``: it then holds only what differs, and paths start from the base.
+    """
+    values, root = _read(path)
     for override in overrides:
         _override(values, override)
-    sections: dict[str, Any] = {"name": path.stem, "root": path.parent}
+    sections: dict[str, Any] = {"name": path.stem, "root": root}
     tables: dict[str, type] = {
         "model": ModelConfig,
         "training": TrainingConfig,
@@ -131,6 +147,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     lists: dict[str, tuple[str, type]] = {
         "corpus": ("corpora", CorpusConfig),
         "validation": ("validation", ValidationConfig),
+        "test": ("tests", ScoringConfig),
     }
     for table, (name, cls) in lists.items():
         entries = enumerate(values.pop(table, []), 1)
@@ -142,6 +159,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         training.max_tokens <= longest,
         f"{path}: training.max_tokens = {training.max_tokens} exceeds model.max_length = {longest}",
     )
+    check(
+        not training.r_drop or recipe.model.dropout > 0.0,
+        f"{path}: training.r_drop = {training.r_drop} compares two draws of dropout; set model.dropout above 0",
+    )
     for language in recipe.model.formality:
         check(
             language in FORMALITY_RULES,
@@ -152,6 +173,25 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         f"{path}: training.patience = {training.patience} needs a [[validation]] to be patient with",
     )
     return recipe
+
+
+def _read(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], Path]:
+    """The tables of a recipe and of those that it is based on, and the folder that paths start from."""
+    check(path.resolve() not in above, f"{path} is based on itself")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the recipe {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}") from None
+    base = values.pop("base", None)
+    if base is None:
+        return values, path.parent
+    check(isinstance(base, str), f"{path}: base = {base!r} must be the path of a recipe")
+    merged, root = _read(path.parent / base, (*above, path.resolve()))
+    for name, table in values.items():
+        merged[name] = {**merged.get(name, {}), **table} if isinstance(table, dict) else table
+    return merged, root
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -43,6 +43,18 @@ class TestSet:
             references=self.references[:count],
         )
 
+    def turned(self) -> TestSet:
+        """The other direction. UserError where a sentence has several references."""
+        if any(len(references) != 1 for references in self.references):
+            raise UserError(f"test set {self.name} has several references a line: it cannot be turned round")
+        return dataclasses.replace(
+            self,
+            source=self.target,
+            target=self.source,
+            sources=tuple(references[0] for references in self.references),
+            references=tuple((source,) for source in self.sources),
+        )
+
 
 def load_test_set(test: str | Path, source: str, target: str) -> TestSet:
     """A TSV file (source, one or more references; no quoting) or a sacreBLEU test set such as ``wmt14/full``.

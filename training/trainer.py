@@ -24,37 +24,47 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from model import checkpoint
 from model.errors import UserError
-from model.transformer import EncoderDecoder
+from model.transformer import Transformer, build
 from model.translator import Translator
-from model.vocabulary import Vocabulary
+from model.vocabulary import PAD, SEPARATOR, Vocabulary
 from training.batches import Batch, Mixture
 from training.corpus import StreamedCorpus, load_corpora
 from training.evaluate import quick_bleu
-from training.loss import smoothed_cross_entropy
+from training.loss import smoothed_cross_entropy, symmetric_divergence
 from training.recipe import Recipe
 from training.schedule import learning_rate
+from training.state import average_weights, forget_records_after, load_state, save_state, write_atomically
 from training.testset import load_test_set
 
 
 class LossModel(nn.Module):
     """Model and loss in one forward, so that a data-parallel wrapper sees every use of the weights."""
 
-    def __init__(self, model: EncoderDecoder, smoothing: float) -> None:
+    def __init__(self, model: Transformer, smoothing: float, r_drop: float = 0.0) -> None:
         super().__init__()
-        self.model, self.smoothing = model, smoothing
+        self.model, self.smoothing, self.r_drop = model, smoothing, r_drop
 
     def forward(self, source: Tensor, target_input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Summed loss and summed NLL. With R-Drop each sentence is seen twice: the loss is the mean of both, plus
+        r_drop / 4 times their divergence (half of the paper's equation 4, whose terms are sums of both)."""
+        if self.r_drop:
+            source, target_input, target = (torch.cat((t, t)) for t in (source, target_input, target))
         hidden = self.model(source, target_input)
         if torch.is_autocast_enabled(hidden.device.type):  # on a GPU the last norm gives float32
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-        return smoothed_cross_entropy(hidden, self.model.output.weight, target, self.smoothing)
+        weight = self.model.output.weight
+        loss, nll = smoothed_cross_entropy(hidden, weight, target, self.smoothing)
+        if (auxiliary := self.model.auxiliary_loss()) is not None:  # a token's; the loss is a sum over tokens
+            loss = loss + auxiliary * (target != PAD).sum()
+        if not self.r_drop:
+            return loss, nll
+        first, second = (half[target[: len(half)] != PAD] for half in hidden.chunk(2))
+        return loss / 2 + self.r_drop / 4 * symmetric_divergence(first, second, weight), nll / 2
 
 
 class Trainer:
@@ -77,9 +87,11 @@ class Trainer:
         self.log(str(account))
         with self.accelerator.main_process_first():
             self.vocabulary = self._vocabulary()
-        config = dataclasses.replace(recipe.model, vocab_size=len(self.vocabulary))
+        config = dataclasses.replace(
+            recipe.model, vocab_size=len(self.vocabulary), separator=self.vocabulary.id(SEPARATOR)
+        )
         torch.manual_seed(self.config.seed)
-        self.model = EncoderDecoder(config).to(self.accelerator.device)
+        self.model = build(config).to(self.accelerator.device)
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.mixture = Mixture(
             self.corpora,
@@ -107,7 +119,7 @@ class Trainer:
         elif self.config.initial:
             self._warm_start(self.config.initial)
         self.loss_model, self.optimizer = self.accelerator.prepare(
-            LossModel(self.model, self.config.label_smoothing), self.optimizer
+            LossModel(self.model, self.config.label_smoothing, self.config.r_drop), self.optimizer
         )
         self.tests = [load_test_set(str(recipe.resolve(v.test)), v.source, v.target) for v in recipe.validation]
         self.writer = self._writer()
@@ -125,7 +137,7 @@ class Trainer:
         self.log(self._where())
         started = saved = shown = time.monotonic()
         first, window, losses, seen = self.step, time.monotonic(), 0.0, 0
-        batches = self._share(iter(self.mixture))
+        batches = self.batches()
         bar = tqdm(
             total=self.config.max_steps,
             initial=self.step,
@@ -133,7 +145,7 @@ class Trainer:
             disable=not self.main or not sys.stderr.isatty(),
         )
         while self.step < self.config.max_steps and not self.stop:
-            loss, tokens = self._update([next(batches) for _ in range(self.config.accumulate)])
+            loss, tokens = self.update([next(batches) for _ in range(self.config.accumulate)])
             losses, seen = losses + loss, seen + tokens
             bar.update()
             now = time.monotonic()
@@ -165,6 +177,10 @@ class Trainer:
 
     # One update ------------------------------------------------------------------------------------------------
 
+    def batches(self) -> Iterator[Batch]:
+        """This process's batches from where the run stands, without end."""
+        return self._share(iter(self.mixture))
+
     def _share(self, batches: Iterator[Batch]) -> Iterator[Batch]:
         """Each process takes every n-th batch of the same stream."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -172,7 +188,7 @@ class Trainer:
             group = [next(batches) for _ in range(world)]
             yield group[rank]
 
-    def _update(self, batches: list[Batch]) -> tuple[float, int]:
+    def update(self, batches: list[Batch]) -> tuple[float, int]:
         """One optimiser step over batches of all processes; returns the summed NLL and the number of tokens."""
         device = self.accelerator.device
         self.step += 1
@@ -213,8 +229,8 @@ class Trainer:
 
     # Validation and saving ------------------------------------------------------------------------------------
 
-    def _averaged_model(self) -> EncoderDecoder:
-        model = EncoderDecoder(self.model.config)
+    def _averaged_model(self) -> Transformer:
+        model = build(self.model.config)
         model.load_state_dict(self.average)
         return model.to(self.accelerator.device).eval()
 
@@ -272,11 +288,6 @@ class Trainer:
     def _save_state(self) -> None:
         if not self.main:
             return
-        tensors = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.items()}
-        for i, parameter in enumerate(self.model.parameters()):
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer.{i}.{key}"] = value
         progress = {
             "step": self.step,
             "warm_from": self.warm_from,
@@ -286,44 +297,16 @@ class Trainer:
             "snapshots": self.snapshots,
             "position": self.mixture.state(),
         }
-        content = safetensors.torch.save(
-            {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, {"progress": json.dumps(progress)}
-        )
-        write_atomically(self.out / "state.safetensors", content)
+        save_state(self.out / "state.safetensors", self.model, self.average, self.optimizer, progress)
 
     def _load_state(self) -> None:
         path = self.out / "state.safetensors"
-        try:
-            with safetensors.safe_open(path, "pt") as file:
-                progress = json.loads(file.metadata()["progress"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-        except (safetensors.SafetensorError, RuntimeError, KeyError, ValueError) as error:
-            raise UserError(
-                f"cannot resume from {path}: {' '.join(str(error).split())[:200]}; remove it to start again from best/"
-            ) from None
-        tensors = {name: tensor.to(self.accelerator.device) for name, tensor in tensors.items()}
-        self.average = {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}
-        for i, parameter in enumerate(self.model.parameters()):
-            prefix = f"optimizer.{i}."
-            self.optimizer.state[parameter] = {
-                k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
-            }
+        self.average, progress = load_state(path, self.model, self.optimizer, self.accelerator.device)
         self.mixture.load_state(progress.pop("position"))
         if self.main:
-            self._forget_records_after(progress["step"])
+            forget_records_after(self.out / "log.jsonl", progress["step"])
         for name, value in progress.items():
             setattr(self, name, value)
-
-    def _forget_records_after(self, step: int) -> None:
-        """A killed run has logged steps that its state does not hold: they come again."""
-        path = self.out / "log.jsonl"
-        kept = []
-        for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
-            with contextlib.suppress(ValueError):  # the last line may be half a record
-                if json.loads(line)["step"] <= step:
-                    kept.append(line)
-        write_atomically(path, b"".join(kept))
 
     def _warm_start(self, path: str) -> None:
         """Only weights are left of an earlier run: take them and warm the optimiser up again."""
@@ -407,25 +390,6 @@ def keep_freed_memory() -> None:
         libc.mallopt(mmap_threshold, 32 << 20)  # the most that it takes
         libc.mallopt(trim_threshold, (1 << 31) - 1)
         libc.mallopt(top_pad, 64 << 20)
-
-
-def average_weights(directories: list[Path]) -> dict[str, Tensor]:
-    """The mean of the weights of several checkpoints."""
-    loaded = [checkpoint.load(directory).weights for directory in directories]
-    return {name: torch.stack([weights[name] for weights in loaded]).mean(0) for name in loaded[0]}
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """The file holds the old content or the new one, whatever happens in between."""
-    fresh = path.with_name(f".{path.name}.new")
-    try:
-        with fresh.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def train(recipe: Recipe, out: Path, resume: bool = False) -> Path:

@@ -20,7 +20,7 @@ from service.documents.inline import MARK, TEXT, Piece, Unit
 from service.documents.record import DOCUMENT_BYTES, Options, Record, read_whole
 
 _PARTS = re.compile(r"word/(?:document|header\d*|footer\d*|footnotes|endnotes)\.xml")
-_PART_BYTES = 4 * DOCUMENT_BYTES  # unpacked
+_UNPACKED_BYTES = 4 * DOCUMENT_BYTES  # of all parts
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 _BREAKS = frozenset(_W + name for name in ("tab", "br", "cr", "ptab"))
@@ -37,8 +37,8 @@ def read(file: BinaryIO, options: Options) -> Iterator[Record]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = [info for info in archive.infolist() if _PARTS.fullmatch(info.filename)]
-            if size := max((info.file_size for info in infos if info.file_size > _PART_BYTES), default=0):
-                raise UserError(f"{size} bytes of text, the limit is {_PART_BYTES}; split the document")
+            if (size := sum(info.file_size for info in infos)) > _UNPACKED_BYTES:
+                raise UserError(f"{size} bytes of text, the limit is {_UNPACKED_BYTES}; split the document")
             parts = {info.filename: archive.read(info) for info in infos}
         parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
         trees = {name: etree.fromstring(content, parser) for name, content in parts.items()}

@@ -39,6 +39,7 @@ class Options:
     columns: tuple[str, ...] = ()  # tables and JSONL: what to translate
     format: str = "text"  # lines: what the output holds, see service.documents.text
     scores: bool = False
+    alignments: bool = False
     nbest: int = 1
 
 

@@ -46,19 +46,26 @@ def read(file: BinaryIO, options: Options) -> Iterator[Record]:
 
 
 def _render(line: str, mark: str, end: str, options: Options, found: Sequence[Any]) -> bytes:
-    text = format_line(line, end, found[0].hypotheses, options.format, options.scores)
+    text = format_line(line, end, found[0].hypotheses, options.format, options.scores, options.alignments)
     return ((mark if options.format == "text" else "") + text).encode()
 
 
-def format_line(source: str, end: str, hypotheses: Sequence[Any], format: str, scores: bool) -> str:
+def format_line(
+    source: str, end: str, hypotheses: Sequence[Any], format: str, scores: bool, alignments: bool = False
+) -> str:
     """What the output says of one line of the input; always one line.
 
-    text: the hypotheses, separated by tabs, each followed by its score if ``scores``.
+    text: the hypotheses, separated by tabs, each followed by its score if ``scores`` and by the pairs of words that
+    belong together ("0-0 1-2") if ``alignments``.
     tsv: the source, then as text. A tab inside a text becomes a space.
     jsonl: an object with source, translation, score and hypotheses (text, score); nothing is replaced.
     """
     if format == "jsonl":
+        found: list[dict[str, Any]]
         found = [{"text": hypothesis.text, "score": round(hypothesis.score, 6)} for hypothesis in hypotheses]
+        if alignments:
+            for one, hypothesis in zip(found, hypotheses, strict=True):
+                one["alignment"] = hypothesis.alignment
         best = {"source": source, "translation": found[0]["text"], "score": found[0]["score"]}
         return json.dumps({**best, "hypotheses": found}, ensure_ascii=False) + "\n"
     columns = [source] if format == "tsv" else []
@@ -67,6 +74,8 @@ def format_line(source: str, end: str, hypotheses: Sequence[Any], format: str, s
         columns.append(hypothesis.text.replace("\n", " "))
         if scores:
             columns.append(f"{hypothesis.score + 0.0:.4f}")  # + 0.0: never "-0.0000"
+        if alignments:
+            columns.append(hypothesis.alignment)
     if len(columns) > 1:
         columns = [column.replace("\t", " ") for column in columns]
     return "\t".join(columns) + end

@@ -15,6 +15,8 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from serving import FAKE_NMT, REAL_NMT, ROOT, SERVING, Process, health_of, process
 
+from model.errors import UserError
+from model.glossary import Glossary
 from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
 from service.cli import main
@@ -87,6 +89,44 @@ def test_many_callers_get_their_own_answers(server: Process) -> None:
             found, expected = answer.result(timeout=60).translations[0], alone[text].translations[0]
             assert found.translated_text == expected.translated_text
             assert found.score == pytest.approx(expected.score, abs=1e-4)
+
+
+def test_a_glossary_of_the_caller(server: Process, tmp_path: Path) -> None:
+    """Through the client and the command line; what comes out is the term, whatever the model makes of the rest."""
+    (tmp_path / "terms.tsv").write_text("station\tZORKWILL\nnot in the text\tX\n")
+    texts, glossary = (
+        ["Where is the Station?", "Good morning."],
+        Glossary.load(tmp_path / "terms.tsv", ignore_case=True),
+    )
+    with Client(server.address) as client:
+        term, none = client.translate(texts, "en", "de", glossary=glossary)
+        assert none.translated_text == client.translate(texts[1:], "en", "de")[0].translated_text
+    assert "ZORKWILL" in term.translated_text and not term.warnings
+    command = [*REAL_NMT, "translate", "--from", "en", "--to", "de", "--server", server.address]
+    command += ["--glossary", str(tmp_path / "terms.tsv"), "--ignore-case"]
+    done = subprocess.run(command, input="\n".join(texts), capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert done.stdout.splitlines() == [term.translated_text, none.translated_text]
+
+
+def test_stored_glossaries_are_looked_at_again(tmp_path: Path) -> None:
+    (tmp_path / "shop.tsv").write_text("cat\tKATER\n")
+    (tmp_path / "word.tsv").write_text("cat\tMIEZE\n")
+    places = ["--glossary", f"own={tmp_path / 'word.tsv'}", "--glossary", str(tmp_path)]
+    with process(FAKE_NMT, *places) as server, Client(server.address) as client:
+        server.wait_for("serving fake")
+
+        def cat(name: str) -> str:
+            return client.translate(["cat"], "en", "de", glossary=name)[0].translated_text
+
+        assert [cat(name) for name in ("shop", "word", "own")] == ["KATER", "MIEZE", "MIEZE"]
+        with pytest.raises(UserError, match="'none' is not stored; there is 'own', 'shop', 'word'"):
+            cat("none")
+        (tmp_path / "shop.tsv").write_text("cat\n")
+        (tmp_path / "word.tsv").write_text("cat\tTIER\n")
+        server.popen.send_signal(signal.SIGHUP)
+        server.wait_for("glossary refused: .*shop.tsv, line 1: 1 columns.*the old one stays")
+        server.wait_for("SIGHUP: looking(.|\n)*glossary word has 1 terms")
+        assert [cat(name) for name in ("shop", "word", "own")] == ["KATER", "TIER", "TIER"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -162,6 +202,13 @@ def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["serve", "--listen", "127.0.0.1:0", "--checkpoint", str(tmp_path)])
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines()[-1].startswith(f"nmt: checkpoint {tmp_path}")
+
+
+def test_a_glossary_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "terms.tsv").write_text("cat\n")
+    code, message = one_line([*FAKE_NMT, "serve", "--glossary", str(tmp_path / "terms.tsv")])
+    assert code == 2
+    assert message.endswith("terms.tsv, line 1: 1 columns, not 2 (tab between)")
 
 
 def test_a_setting_that_is_none() -> None:

@@ -202,3 +202,19 @@ def test_help_needs_no_torch() -> None:
 def test_the_client_needs_no_torch() -> None:
     code = "import sys, service.client, service.translate; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+
+
+@either
+def test_a_glossary(nmt: Sequence[str], tmp_path: Path) -> None:
+    (tmp_path / "terms.tsv").write_text("morning\tZORKWILL\n")
+    code, out, error = run(nmt, "--glossary", tmp_path / "terms.tsv", stdin=b"Good morning.\n\nHello.\n")
+    assert (code, error, out.count(b"\n")) == (0, "", 3)
+    assert b"ZORKWILL" in out.splitlines()[0]
+
+
+def test_a_glossary_that_is_none(tmp_path: Path) -> None:
+    assert run(FAKE_NMT, "--glossary", tmp_path / "none")[::2] == (
+        2,
+        f"nmt: cannot read the glossary {tmp_path / 'none'}: No such file or directory\n",
+    )
+    assert run(FAKE_NMT, "--ignore-case")[::2] == (2, "nmt: --ignore-case goes with --glossary\n")

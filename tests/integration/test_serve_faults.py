@@ -15,9 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
-from serving import FAKE_NMT, NOT_SERVING, SERVING, health_of, process
+import pytest
+from serving import FAKE_NMT, NOT_SERVING, REAL_NMT, SERVING, health_of, process
 
 from protos.translation.v1 import translation_pb2 as pb
+from service.bench import drive, memory_mb, request_text
 from service.client import Client
 from service.server import SERVICE
 
@@ -96,6 +98,32 @@ def test_no_answer_is_lost_or_swapped_whatever_else_comes_to_the_port() -> None:
         assert "nmt_queue_tokens 0.0" in metrics
         assert "secret" not in metrics + server.log
         assert server.popen.poll() is None
+
+
+@pytest.mark.slow
+def test_under_load_every_answer_is_that_of_one_by_one() -> None:
+    """With the shipped model; `nmt bench serve --clients 64 --calls 10000 --sizes 1,1,5,20` is the long run."""
+    with process(REAL_NMT) as server:
+        server.wait_for("serving")
+        texts = [request_text(number, (1, 1, 2, 5)[number % 4]) for number in range(24)]
+        with Client(server.address) as client:
+            expected = [client.translate([text], "en", "de")[0].translated_text for text in texts]
+        assert drive(server.address, texts, expected, 64, 150).calls == 150
+
+
+@pytest.mark.slow
+def test_memory_stays_flat() -> None:
+    """`nmt bench serve --clients 16 --seconds 600` is the long run, with the shipped model."""
+    with process(FAKE_NMT) as server:
+        server.wait_for("serving fake")
+        swarm(server.address)
+        before = memory_mb(server.popen.pid)
+        if before is None:
+            pytest.skip("this system does not tell the memory of a process")
+        for _ in range(2):
+            swarm(server.address)
+        after = memory_mb(server.popen.pid)
+        assert after is not None and after < before + 8
 
 
 def test_a_killed_worker_loses_no_call() -> None:

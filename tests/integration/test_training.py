@@ -12,10 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import sentences
 
 from model import checkpoint
 from model.errors import UserError
 from model.translator import Translator
+from training.corpus import load_corpora
 from training.recipe import load_recipe
 from training.trainer import train
 
@@ -231,3 +233,25 @@ def test_a_streamed_corpus_trains_and_resumes(language: Path, tmp_path: Path) ->
     train(load_recipe(recipe, ["training.max_steps=3"]), tmp_path / "halves")
     train(load_recipe(recipe), tmp_path / "halves", resume=True)
     assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
+
+
+def test_translations_of_a_model_are_a_corpus(tiny_recipe: Path, checkpoint_directory: Path, tmp_path: Path) -> None:
+    """Back-translation as docs/training.md has it: real German, English of our own, trained in one direction."""
+    german = sentences(50, 9)
+    (tmp_path / "german.txt").write_text("".join(f"{line}\n" for line in german), encoding="utf-8")
+    made = nmt(
+        "translate", "--from", "de", "--to", "en", "--sampling", "--format", "jsonl", tmp_path / "german.txt",
+        "-o", tmp_path / "back.jsonl", "--checkpoint", checkpoint_directory,
+    )  # fmt: skip
+    assert made.returncode in (0, 2), made.stderr
+    recipe = tmp_path / "back.toml"
+    corpus = 'path = "back.jsonl"\nsource_column = "translation"\ntarget_column = "source"'
+    corpus += "\nboth_ways = false\nclean = false"
+    recipe.write_text(tiny_recipe.read_text().replace('path = "train.tsv"', corpus))
+    loaded = load_recipe(recipe)
+    corpora, _ = load_corpora(loaded.corpora, loaded.cleaning, loaded.root, tmp_path / "cleaned")
+    assert {target for _, target in corpora[0].take(range(len(corpora[0])))} <= set(german)
+    assert len(corpora[0]) > 40 and not corpora[0].both_ways
+    overrides = [f"vocabulary.path='{checkpoint_directory / 'vocabulary.model'}'", "training.log_steps=1"]
+    train(load_recipe(recipe, overrides), tmp_path / "run")
+    assert list(losses(tmp_path / "run")) == [1, 2, 3]

@@ -18,6 +18,15 @@ from model.errors import UserError
         ({"decoder_layers": 0}, "decoder_layers"),
         ({"max_length": 0}, "max_length"),
         ({"d_model": 10, "num_heads": 4}, "multiple of num_heads"),
+        ({"architecture": "encoder"}, "encoder-decoder, decoder-only"),
+        ({"architecture": "decoder-only"}, "encoder_layers = 6 must be 0"),
+        ({"norm": "batch"}, "layer, rms"),
+        ({"experts": 0}, "experts"),
+        ({"experts": 4, "experts_per_token": 5}, r"1\.\.experts = 4"),
+        ({"expert_capacity": 0.0}, "expert_capacity"),
+        ({"balance_loss": -0.1}, "balance_loss"),
+        ({"router_z_loss": float("nan")}, "router_z_loss"),
+        ({"separator": 8000}, "separator = 8000"),
         ({"norm_position": "middle"}, "pre, post"),
         ({"positions": "none"}, "sinusoidal, learned, rotary"),
         ({"activation": "tanh"}, "relu, gelu, swiglu"),
@@ -70,7 +79,7 @@ def test_from_dict_round_trip(config: Any) -> None:
 def test_an_unknown_key_names_the_nearest_known_one() -> None:
     with pytest.raises(UserError, match=r"recipe\.toml \[model\]: unknown key 'dmodel'; did you mean 'd_model'\?"):
         from_dict(ModelConfig, {"dmodel": 3}, "recipe.toml [model]")
-    with pytest.raises(UserError, match="known keys: vocab_size, d_model"):
+    with pytest.raises(UserError, match="known keys: architecture, vocab_size"):
         from_dict(ModelConfig, {"zzz": 3}, "recipe.toml [model]")
 
 

@@ -113,6 +113,25 @@ def test_forbidden_tokens_keep_their_probability_but_are_no_candidates() -> None
 
 
 @needs_kernels
+@pytest.mark.parametrize("vocab_size", [70, 150])
+def test_wanted_tokens_have_the_same_probability_as_among_the_likeliest(vocab_size: int) -> None:
+    """Bit by bit, also those that are forbidden; PyTorch answers alike."""
+    model, batch, rng = build(vocab_size=vocab_size), sources(5, vocab_size=vocab_size), np.random.default_rng(0)
+    wanted = rng.integers(-1, vocab_size, size=(5, 2, 7))
+    exact, quick = TorchDecoder(model, 2, ()), Int8Model(model, ()).decoder(2)
+    for decoder in (exact, quick):
+        decoder.add(batch, [9] * 5)
+    values, ids = quick.step(np.full((5, 2), BOS), vocab_size, wanted)
+    near, same = exact.step(np.full((5, 2), BOS), 3, wanted)
+    assert (ids[:, :, vocab_size:] == wanted).all() and (same[:, :, 3:] == wanted).all()
+    for place in np.ndindex(5, 2):
+        known = dict(zip(ids[place][:vocab_size].tolist(), values[place][:vocab_size].tolist(), strict=True))
+        assert values[place][vocab_size:].tolist() == [known.get(token, -np.inf) for token in wanted[place].tolist()]
+    there = wanted >= 0
+    assert np.abs(values[:, :, vocab_size:] - near[:, :, 3:])[there].max() < 0.15
+
+
+@needs_kernels
 @pytest.mark.parametrize("beam_size", [1, 5])
 def test_a_translation_does_not_depend_on_its_neighbours_bit_by_bit(beam_size: int) -> None:
     model, config = build(), SearchConfig(beam_size=beam_size)

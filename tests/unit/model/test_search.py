@@ -114,7 +114,7 @@ class Scripted:
 
     def add(self, sources: Sequence[Sequence[int]], limits: Sequence[int]) -> None: ...
 
-    def step(self, tokens: np.ndarray, candidates: int) -> tuple[np.ndarray, np.ndarray]:
+    def step(self, tokens: np.ndarray, candidates: int, wanted: None = None) -> tuple[np.ndarray, np.ndarray]:
         values = np.full((*tokens.shape, candidates), -np.inf, dtype=np.float32)
         found = np.zeros(values.shape, dtype=np.int32)
         for place, token in np.ndenumerate(tokens):

@@ -8,6 +8,7 @@ import torch
 from model import checkpoint
 from model.config import ModelConfig, SearchConfig
 from model.errors import UserError
+from model.glossary import Glossary, not_placed
 from model.int8 import unsupported
 from model.transformer import EncoderDecoder
 from model.translator import Translator
@@ -103,3 +104,62 @@ def test_several_threads_give_what_one_gives(wide: Path) -> None:
         assert [t.text for t in translator.translate(texts, "en", "de")] == alone
     finally:
         torch.set_num_threads(1)
+
+
+GLOSSARY = Glossary.of(
+    [("cat", "Mieze Zorkwill"), ("dog", "\U0001f984 Häuser"), ("my coffee", "9,5 Tassen")], ignore_case=True
+)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "auto"])
+@pytest.mark.parametrize("beam_size", [1, 5])
+def test_terms_come_out_as_given(wide: Path, dtype: str, beam_size: int) -> None:
+    """Of a model that knows nothing, too: random weights copy no term by themselves."""
+    translator = Translator.load(wide, dtype=dtype)
+    texts = [
+        "the Cat is today.",
+        "where is my dog? My coffee is good.\n",
+        "the dog, the cat and the dog",
+        "good morning",
+    ]
+    search = SearchConfig(beam_size=beam_size)
+    found = translator.translate(texts, "en", "de", search, glossary=GLOSSARY)
+    for text, translation in zip(texts, found, strict=True):
+        assert not not_placed([match.term for match in GLOSSARY.find(text)], translation.text)
+        assert all(one.code != "GLOSSARY_TERM_NOT_PLACED" for one in translation.warnings)
+    alone = [translator.translate([text], "en", "de", search, glossary=GLOSSARY)[0] for text in texts]
+    assert [one.text for one in found] == [one.text for one in alone]
+    assert found[3].text == translator.translate(texts[3:], "en", "de", search)[0].text  # has no term: nothing changes
+
+
+def test_the_model_reads_the_translation_of_a_term(wide: Path) -> None:
+    translator = Translator.load(wide, dtype="float32")
+    document = translator.prepare("see the cat at https://cat.example/cat", "en", "de", glossary=GLOSSARY)
+    assert document.sentences == ("see the Mieze Zorkwill at https://cat.example/cat",)  # an item stays as it is
+    assert document.sources == translator.prepare(document.sentences[0], "en", "de").sources
+    assert [match.term.source for match in document.terms[0]] == ["cat"]
+
+
+def test_alignments_are_of_the_words_of_the_text(wide: Path) -> None:
+    """Not of those that the model reads instead."""
+    text = "good morning.  the  Cat is here"
+    (found,) = Translator.load(wide, dtype="float32").translate([text], "en", "de", glossary=GLOSSARY, alignments=True)
+    best = found.hypotheses[0]
+    words = {text[link.source.start : link.source.end] for link in best.alignment}
+    assert best.alignment and words <= {"good", "morning.", "the", "Cat", "is", "here"}
+    assert all(0 <= link.target.start < link.target.end <= len(best.text) for link in best.alignment)
+
+
+def test_a_term_in_two_sentences_is_a_warning(wide: Path) -> None:
+    glossary = Glossary.of([("cat . The dog", "Tiere")])
+    (found,) = Translator.load(wide, dtype="float32").translate(
+        ["the cat. The dog is good."], "en", "de", glossary=glossary
+    )
+    assert [(one.code, one.detail) for one in found.warnings if one.code.startswith("GLOSSARY")] == [
+        ("GLOSSARY_TERM_NOT_PLACED", "cat . The dog")
+    ]
+
+
+def test_a_glossary_is_not_for_sampling(wide: Path) -> None:
+    with pytest.raises(UserError, match="a glossary cannot be followed with sampling"):
+        Translator.load(wide).translate(["a"], "en", "de", SearchConfig(beam_size=1, sampling=True), glossary=GLOSSARY)

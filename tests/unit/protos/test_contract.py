@@ -17,6 +17,8 @@ def test_the_committed_stubs_are_those_of_the_contract(tmp_path: Path) -> None:
         "translation_pb2.py",
         "translation_pb2.pyi",
         "translation_pb2_grpc.py",
+        "translation_v3_pb2.py",
+        "translation_v3_pb2.pyi",
     }
     for path in generated:
         assert (tmp_path / path).read_text() == (ROOT / path).read_text(), "run python -m protos.generate"

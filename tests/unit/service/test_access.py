@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from serving import SERVING, health_of, running
 from model.errors import UserError
 from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
-from service.access import read_tokens
+from service.access import WRONG_TOKENS, read_tokens
 from service.client import Client
 from service.errors import ServiceError
 
@@ -30,23 +29,41 @@ def tokens_file(tmp_path: Path) -> str:
 
 
 def test_only_who_has_a_token_may_call(tokens_file: str) -> None:
-    """Every method but health, whatever its kind; a thousand guesses find nothing."""
+    """Every method but health, whatever its kind."""
     with running(FakeTranslator, tokens_file=tokens_file) as server:
         with Client(server.address, token=TOKEN) as client:
             assert client.translate(["a"], "en", "de")[0].translated_text == "A"
         assert health_of(server.address) == SERVING
         with grpc.insecure_channel(server.address) as channel:
             stub = pb_grpc.TranslationServiceStub(channel)
-            request = pb.ListModelsRequest()
-            guesses = [TOKEN[:-1], TOKEN + "0", "", *(f"{number:016x}" for number in range(1000))]
-            calls = [
-                stub.ListModels.future(request, metadata=[("authorization", f"Bearer {guess}")]) for guess in guesses
-            ]
-            assert {call.exception(timeout=30).code() for call in calls} == {grpc.StatusCode.UNAUTHENTICATED}
+            for guess in (TOKEN[:-1], TOKEN + "0", "", "ü" * 16):
+                metadata = [("authorization", f"Bearer {guess}".encode("ascii", "replace").decode())]
+                error = stub.ListModels.future(pb.ListModelsRequest(), metadata=metadata).exception(timeout=30)
+                assert error.code() == grpc.StatusCode.UNAUTHENTICATED
             with pytest.raises(grpc.RpcError) as refused:
                 list(stub.TranslateStream(iter([pb.TranslateStreamRequest(contents=["a"])])))
             assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
-        assert server.server.metrics.refusals.labels("token")._value.get() == len(guesses) + 1
+        assert server.server.metrics.refusals.labels("token")._value.get() == 5
+
+
+def test_who_guesses_tokens_has_to_wait(tokens_file: str) -> None:
+    """A thousand guesses find nothing, hear nothing of the right token after the first few, and do not shut out who
+    came from the same address with the right one before."""
+    with running(FakeTranslator, tokens_file=tokens_file) as server, grpc.insecure_channel(server.address) as channel:
+        stub = pb_grpc.TranslationServiceStub(channel)
+
+        def call(token: str) -> grpc.StatusCode | None:
+            future = stub.ListModels.future(pb.ListModelsRequest(), metadata=[("authorization", f"Bearer {token}")])
+            error = future.exception(timeout=30)
+            return error.code() if error else None
+
+        assert call(TOKEN) is None
+        answers = Counter(call(f"{number:016x}") for number in range(1000))
+        wrong, barred = grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert answers == {wrong: WRONG_TOKENS, barred: 1000 - WRONG_TOKENS}
+        assert call("another-token-of-some-length") == barred  # right, but new from here
+        assert call(TOKEN) is None
+        assert server.server.metrics.refusals.labels("guesses")._value.get() == 1001 - WRONG_TOKENS
 
 
 @pytest.mark.parametrize(("content", "message"), [("# none\n", "holds no token"), ("short\n", "fewer than 16")])
@@ -54,24 +71,6 @@ def test_a_tokens_file_that_protects_nothing(tmp_path: Path, content: str, messa
     (tmp_path / "tokens").write_text(content)
     with pytest.raises(UserError, match=message):
         read_tokens(str(tmp_path / "tokens"))
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not shutil.which("openssl"):
-        pytest.skip("makes certificates with openssl, which is missing")
-    folder = tmp_path_factory.mktemp("tls")
-
-    def openssl(command: str) -> None:
-        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
-
-    openssl("req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 1 -subj /CN=authority")
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    for name in ("server", "client"):
-        openssl(f"req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr -subj /CN={name}")
-        signed = "-CA ca.pem -CAkey ca.key -CAcreateserial -days 1 -extfile names"
-        openssl(f"x509 -req -in {name}.csr {signed} -out {name}.pem")
-    return folder
 
 
 @pytest.mark.parametrize("mutual", [False, True], ids=["tls", "mutual"])

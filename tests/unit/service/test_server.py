@@ -8,14 +8,16 @@ from typing import Any
 
 import grpc
 import pytest
+from click.testing import CliRunner
 from fake_translator import FakeTranslator
 from google.rpc import code_pb2, error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
-from serving import NOT_SERVING, SERVING, Running, health_of, running
+from serving import NOT_SERVING, SERVING, Running, health_of, running, running_gateway
 
 from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
+from service.cli import main
 from service.config import ServiceConfig
 from service.errors import ServiceError
 from service.server import Server
@@ -110,16 +112,6 @@ def test_violations_are_bad_request_details(stub: pb_grpc.TranslationServiceStub
         "target_language_code": "'xx' is not one of de, en",
     }
     assert error.details() == "; ".join(f"{v.field}: {v.description}" for v in detail.field_violations)
-
-
-def test_what_is_not_implemented_says_so(stub: pb_grpc.TranslationServiceStub) -> None:
-    for call in (
-        lambda: stub.Explain(pb.ExplainRequest(content="a")),
-        lambda: stub.Translate(request("a", include_alignment=True)),
-    ):
-        error = failure(call)
-        assert error.code() == grpc.StatusCode.UNIMPLEMENTED
-        assert "not implemented yet" in error.details()
 
 
 def test_a_message_over_the_size_limit(stub: pb_grpc.TranslationServiceStub) -> None:
@@ -333,6 +325,13 @@ def test_detection() -> None:
         assert found.language_code == "de"
         assert found.confidence > 0.9
         assert list(stub.DetectLanguage(pb.DetectLanguageRequest(content="12:30")).languages) == []
+        page = "<script>const the = there.where(this);</script><p>Ich habe <b>heute</b> keine Zeit.</p>"
+        html = pb.DetectLanguageRequest(content=page, mime_type="text/html")
+        assert stub.DetectLanguage(html).languages[0].language_code == "de"
+        mixed = request(page, "<b>The weather is nice</b>", source_language_code="", mime_type="text/html")
+        kept, translated = stub.Translate(mixed).translations
+        assert (kept.translated_text, kept.warnings[0].code) == (page, pb.TranslationWarning.COPIED_SOURCE)
+        assert translated.translated_text == "<b>THE WEATHER IS NICE</b>"
         assert failure(stub.DetectLanguage, pb.DetectLanguageRequest()).code() == grpc.StatusCode.INVALID_ARGUMENT
         # Without a source language, each text's is detected; what is in the target language already stays as it is
         answer = stub.Translate(request("The weather is nice", "Heute ist es schön", "12", source_language_code=""))
@@ -341,9 +340,74 @@ def test_detection() -> None:
         assert answer.translations[1].warnings[0].code == pb.TranslationWarning.COPIED_SOURCE
 
 
+def test_glossary(stub: pb_grpc.TranslationServiceStub) -> None:
+    entries = [
+        pb.GlossaryEntry(source_term="cat", target_term="KATER"),
+        pb.GlossaryEntry(source_term="d", target_term="e"),
+    ]
+    config = pb.GlossaryConfig(entries=entries)
+    (found,) = stub.Translate(request("a cat, concat", glossary_config=config)).translations
+    assert (found.translated_text, list(found.warnings)) == ("A KATER, CONCAT", [])
+    (found,) = stub.Translate(request("d cat", glossary_config=config)).translations
+    assert [(one.code, one.detail) for one in found.warnings] == [(pb.TranslationWarning.GLOSSARY_TERM_NOT_PLACED, "d")]
+    (answer,) = stream(stub, "cat", glossary_config=config)
+    assert answer.translation.translated_text == "KATER"
+    error = failure(stub.Translate, request("a", glossary_config=pb.GlossaryConfig(glossary="none")))
+    assert error.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_html() -> None:
+    texts = ["<p>a <b>c</b></p>", "<i></i>", "", "x &lt; y<br>z"]
+    with running(FakeTranslator) as server, grpc.insecure_channel(server.address) as channel:
+        stub = pb_grpc.TranslationServiceStub(channel)
+        answer = stub.Translate(request(*texts, mime_type="text/html", num_hypotheses=2))
+        assert [one.translated_text for one in answer.translations] == [
+            "<p>A <b>C</b></p>",
+            *texts[1:3],
+            "X &lt; Y<br>Z",
+        ]
+        assert not any(one.warnings for one in answer.translations)
+        assert [one.text for one in answer.translations[3].hypotheses] == ["X &lt; Y<br>Z", "X &lt; Y'<br>Z'"]
+        (answer,) = stream(stub, "<u>a</u>", mime_type="text/html")
+        assert answer.translation.translated_text == "<u>A</u>"
+
+
 def test_formality_and_warnings_arrive(stub: pb_grpc.TranslationServiceStub) -> None:
     (formal,) = stub.Translate(request("a", formality=pb.FORMALITY_FORMAL)).translations
     assert formal.translated_text == "SIE: A"
     (doubtful,) = stub.Translate(request("doubt")).translations
     assert doubtful.translated_text == "DOUBT'"  # the second of the wider search
     assert list(doubtful.warnings) == [pb.TranslationWarning(code=pb.TranslationWarning.REPETITION, detail="doubt")]
+
+
+def test_a_connection_has_an_end_so_that_clients_see_new_replicas() -> None:
+    with (
+        running(FakeTranslator, max_connection_seconds=0.2) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        states: list[grpc.ChannelConnectivity] = []
+        channel.subscribe(states.append)
+        stub = pb_grpc.TranslationServiceStub(channel)
+        stub.ListModels(pb.ListModelsRequest(), timeout=30)
+        wait_until(lambda: grpc.ChannelConnectivity.READY in states and states[-1] == grpc.ChannelConnectivity.IDLE)
+        assert stub.ListModels(pb.ListModelsRequest(), timeout=30).models  # a new one is made by itself
+
+
+def test_nmt_health() -> None:
+    """What the health checks of containers run."""
+
+    def health(*args: str) -> tuple[int, str]:
+        result = CliRunner().invoke(main, ["health", *args])
+        return result.exit_code, result.output
+
+    loaded = threading.Event()
+    with running(lambda: loaded.wait(30) and FakeTranslator(), wait=False) as server:
+        assert health("--server", server.address) == (1, f"nmt: {server.address} answers NOT_SERVING\n")
+        with running_gateway(server.address) as url:
+            address = url.removeprefix("http://")
+            assert health("--gateway", address) == (1, f"nmt: {address} answers 503\n")
+            loaded.set()
+            server.loading.result(timeout=30)
+            assert health("--server", server.address) == health("--gateway", address) == (0, "serving\n")
+    assert health("--server", server.address) == (1, f"nmt: no answer from {server.address}: UNAVAILABLE\n")
+    assert health("--gateway", address) == (1, f"nmt: no answer from {address}: [Errno 111] Connection refused\n")

@@ -37,6 +37,8 @@ def test_settings() -> None:
         ("drain_seconds=nan", "drain_seconds"),
         ("queue_tokens=0", "queue_tokens = 0 must be at least 1"),
         ("pool_rows=63", "pool_rows = 63 must be at least 64"),
+        ("web=8080", "'8080' is not of the form HOST:PORT"),
+        ("max_connection_seconds=-1", "max_connection_seconds = -1.0 must not be negative"),
         ("tls_key=x", "tls_certificate and tls_key go together"),
         ("tls_client_ca=x", "tls_client_ca needs tls_certificate"),
         ("compression=zip", "'zip' is not one of none, gzip, deflate"),
@@ -47,3 +49,12 @@ def test_settings() -> None:
 def test_bad_settings(setting: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         ServiceConfig.from_settings([setting])
+
+
+def test_there_is_a_web_page_unless_there_is_tls() -> None:
+    tls = {"tls_certificate": "a", "tls_key": "b"}
+    assert ServiceConfig().web_listen == "localhost:8080"
+    assert ServiceConfig(web="[::1]:0").web_listen == "[::1]:0"
+    assert ServiceConfig(web="off").web_listen == ServiceConfig(**tls).web_listen == ""
+    with pytest.raises(UserError, match="run 'nmt gateway' instead"):
+        ServiceConfig(web="localhost:80", **tls)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +10,12 @@ from google.rpc import code_pb2
 from model.config import SearchConfig
 from protos.translation.v1 import translation_pb2 as pb
 from service.config import ServiceConfig
+from service.glossaries import Glossaries
 from service.scheduler import How
 from service.validation import RefusedError, check_request
 
-CONFIG = ServiceConfig(max_contents=3, max_characters=10)
+CONFIG = ServiceConfig(max_contents=3, max_characters=10, max_glossary_entries=2)
+ENTRY = {"source_term": "a", "target_term": "b"}
 
 
 def request(**fields: Any) -> pb.TranslateRequest:
@@ -70,6 +73,24 @@ def test_accepted(fields: dict[str, Any], search: SearchConfig) -> None:
         ({"search": {"length_penalty": float("nan")}}, "search.length_penalty", "nan must lie in"),
         ({"search": {"temperature": 2}}, "search.temperature", "only with sampling"),
         ({"search": {"sampling": True, "beam_size": 2}}, "search.sampling", "beam_size must be 1"),
+        ({"include_alignment": True, "num_hypotheses": 1, "mime_type": "text/html"}, "include_alignment", "plain text"),
+        ({"glossary_config": {}}, "glossary_config", "empty; name a stored glossary or give entries"),
+        ({"glossary_config": {"entries": [ENTRY] * 3}}, "glossary_config", "3 entries, the limit is 2; store"),
+        (
+            {"glossary_config": {"entries": [{"source_term": "a"}]}},
+            "glossary_config",
+            "term 1: the target term is empty",
+        ),
+        (
+            {"glossary_config": {"entries": [ENTRY, {"source_term": "A", "target_term": "c"}], "ignore_case": True}},
+            "glossary_config",
+            "term 2: 'A' has two translations",
+        ),
+        (
+            {"glossary_config": {"entries": [ENTRY]}, "search": {"sampling": True}},
+            "glossary_config",
+            "a glossary cannot be followed with sampling",
+        ),
     ],
 )
 def test_one_violation(fields: dict[str, Any], field: str, description: str) -> None:
@@ -86,24 +107,21 @@ def test_all_violations_at_once() -> None:
     assert fields == ["contents", "target_language_code", "search.beam_size"]
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [
-        {"mime_type": "text/html"},
-        {"include_alignment": True},
-        {"glossary_config": {}},
-        {"glossary_config": {"entries": [{"source_term": "a", "target_term": "b"}]}},
-    ],
-)
-def test_what_is_not_implemented_is_never_ignored(fields: dict[str, Any]) -> None:
-    with pytest.raises(RefusedError, match=f"{next(iter(fields))}: not implemented yet") as refused:
-        check(request(**fields))
-    assert refused.value.code == code_pb2.UNIMPLEMENTED
+def test_glossaries(tmp_path: Path) -> None:
+    (tmp_path / "shop.tsv").write_text("a\tx\nb c\ty\n")
+    stored = Glossaries(str(tmp_path))
 
+    def terms(text: str, **config: Any) -> list[str]:
+        how = check_request(request(glossary_config=config), {"base": BASE}, CONFIG, stored)  # type: ignore[dict-item]
+        assert how.glossary
+        return [match.term.target for match in how.glossary.find(text)]
 
-def test_unknown_model() -> None:
-    with pytest.raises(RefusedError, match="'big' is not loaded; there is 'base', 'other'") as refused:
-        check(request(model="big"))
+    assert terms("a b c B C", glossary="shop") == ["x", "y"]
+    assert terms("a b c B C", glossary="shop", ignore_case=True) == ["x", "y", "y"]
+    assert terms("a b c", entries=[ENTRY]) == ["b"]
+    assert terms("a b c", glossary="shop", entries=[ENTRY]) == ["b", "y"]  # the request's own term wins
+    with pytest.raises(RefusedError, match="'sop' is not stored; there is 'shop'") as refused:
+        terms("a", glossary="sop")
     assert refused.value.code == code_pb2.NOT_FOUND
 
 

@@ -28,6 +28,7 @@ VARIANTS = [
     {"positions": "rotary", "norm_position": "pre", "activation": "relu", "tie_embeddings": True},
     {"positions": "rotary", "norm_position": "pre", "activation": "swiglu", "tie_embeddings": False},
     {"positions": "rotary", "norm_position": "post", "activation": "gelu", "tie_embeddings": False},
+    {"positions": "rotary", "norm_position": "pre", "norm": "rms", "activation": "relu", "tie_embeddings": True},
 ]
 LONGEST = 12
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from reference import losses
 
 from model.vocabulary import PAD
-from training.loss import CHUNK, smoothed_cross_entropy
+from training.loss import CHUNK, smoothed_cross_entropy, symmetric_divergence
 
 
 def example(count: int, seed: int, vocab_size: int = 11, width: int = 6) -> tuple[torch.Tensor, ...]:
@@ -89,3 +89,24 @@ def test_bfloat16_states_with_float32_weights() -> None:
     assert loss.item() == pytest.approx(wanted.item(), rel=0.01)
     loss.backward()
     assert (low.grad.dtype, full.grad.dtype) == (torch.bfloat16, torch.float32)
+
+
+@pytest.mark.parametrize("count", [1, 7, CHUNK + 1])
+def test_divergence_and_gradients_equal_the_definition(count: int) -> None:
+    first, weight, _ = example(count, 3)
+    second = example(count, 4)[0]
+    ours = [tensor.clone().requires_grad_() for tensor in (first, second, weight)]
+    exact = [tensor.double().requires_grad_() for tensor in (first, second, weight)]
+    found = symmetric_divergence(*ours)
+    p, q = ((hidden @ exact[2].T).softmax(-1) for hidden in exact[:2])
+    wanted = (p * (p / q).log()).sum() + (q * (q / p).log()).sum()
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
+    found.backward()
+    wanted.backward()
+    for a, b in zip(ours, exact, strict=True):
+        torch.testing.assert_close(a.grad, b.grad.float(), atol=1e-4, rtol=1e-4)
+
+
+def test_what_does_not_differ_has_no_divergence() -> None:
+    hidden, weight, _ = example(20, 5)
+    assert symmetric_divergence(hidden, hidden.clone(), weight).item() == 0.0

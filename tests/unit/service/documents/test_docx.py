@@ -57,3 +57,13 @@ def test_what_is_no_document() -> None:
     for data in (b"", b"PK", b"text", archive.getvalue()):
         with pytest.raises(UserError, match="not a Word document"):
             translated("docx", data)
+
+
+def test_an_archive_that_unpacks_to_too_much() -> None:
+    """No part alone is over the limit, and nothing is unpacked."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        for number in range(5):
+            file.writestr(f"word/header{number}.xml", bytes(14 << 20))
+    with pytest.raises(UserError, match="73400320 bytes of text, the limit is 67108864"):
+        translated("docx", archive.getvalue())

@@ -1,0 +1,140 @@
+"""Which word of the source became which word of the translation, read off the attention to the source.
+
+A target word's link goes to the source word that gets most of its attention, averaged over the heads of the last
+decoder layer, in the step that writes the word. On our own aligned sentences that has the fewest errors with the
+shipped model: 12.7 % against 23.7 % for the layer before it. The step that reads the word, which Chen et al. 2020
+recommend for deeper decoders, has 88.3 % (`nmt attention --heads`). A word is a run of characters without white space.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from model.explain import attention_maps, source_attention
+from model.glossary import origins
+from model.segment import normalise
+
+if TYPE_CHECKING:
+    from model.translator import Hypothesis, Translation, Translator
+    from model.vocabulary import Vocabulary
+
+BATCH = 32  # sentences that are looked at together
+LAYER = -1
+_WORD = re.compile(r"\S+")
+
+
+@dataclass(frozen=True)
+class Span:
+    """Characters start to end (exclusive) of a text."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Link:
+    """A word of the source and what became of it; ``weight`` is its share of the attention to words."""
+
+    source: Span
+    target: Span
+    weight: float
+
+
+def align(translator: Translator, translations: Sequence[Translation]) -> list[Translation]:
+    """The same translations, each hypothesis with its alignment."""
+    jobs = {
+        (source, target): None
+        for translation in translations
+        if translation.document
+        for hypothesis in translation.hypotheses
+        for source, target in zip(translation.document.sources, hypothesis.parts, strict=True)
+        if target
+    }
+    pairs = sorted(jobs, key=lambda pair: len(pair[0]) + len(pair[1]))
+    links: dict[tuple[tuple[int, ...], tuple[int, ...]], list[tuple[int, int, float]]] = {}
+    for start in range(0, len(pairs), BATCH):
+        batch = pairs[start : start + BATCH]
+        for (source, target), maps in zip(batch, attention_maps(translator.model, batch), strict=True):
+            weights = source_attention(maps, len(source))[LAYER].mean(0)[:-1]  # the last row writes EOS
+            words = [word_of_pieces(translator.vocabulary, ids) for ids in (source, target)]
+            links[source, target] = link_words(weights, *words)
+    return [
+        replace(one, hypotheses=tuple(_aligned(translator, one, hypothesis, links) for hypothesis in one.hypotheses))
+        for one in translations
+    ]
+
+
+def _aligned(translator: Translator, translation: Translation, hypothesis: Hypothesis, links: Any) -> Hypothesis:
+    """Links of words in sentences become spans of characters in the whole texts."""
+    found: list[Link] = []
+    source_at = target_at = 0
+    document = translation.document
+    sentences = zip(document.sources, document.terms, hypothesis.parts, strict=True) if document else iter(())
+    for part in document.segments if document else ():
+        if not part.translate:
+            source_at, target_at = source_at + len(part.text), target_at + len(part.text)
+            continue
+        source, terms, target = next(sentences)
+        text = translator.vocabulary.decode(target)
+        # White space and invisible characters are not what the model reads, but its words are the text's
+        froms = [match.span() for match in _WORD.finditer(part.text) if normalise(match[0])]
+        if terms:
+            froms = [(froms[i][0], froms[j][1]) for i, j in origins(normalise(part.text), terms)]
+        tos = [match.span() for match in _WORD.finditer(text)]
+        for i, j, weight in links.get((source, target), ()):
+            found.append(Link(_span(froms[i], source_at), _span(tos[j], target_at), weight))
+        source_at, target_at = source_at + len(part.text), target_at + len(text)
+    return replace(hypothesis, alignment=tuple(found))
+
+
+def _span(word: tuple[int, int], offset: int) -> Span:
+    return Span(offset + word[0], offset + word[1])
+
+
+def word_of_pieces(vocabulary: Vocabulary, ids: Sequence[int]) -> list[int | None]:
+    """For each piece the number of the word that it begins or goes on with; None for control pieces, for white space,
+    and for all but the first of a character's bytes.
+    """
+    starts = [len(vocabulary.decode(ids[:i])) for i in range(len(ids) + 1)]
+    for i in reversed(range(len(ids))):  # half a character decodes to more characters than the whole
+        starts[i] = min(starts[i], starts[i + 1])
+    spans = [match.span() for match in _WORD.finditer(vocabulary.decode(ids))]
+    return [
+        next((k for k, (first, last) in enumerate(spans) if first < end and begin < last), None)
+        for begin, end in itertools.pairwise(starts)
+    ]
+
+
+def link_words(
+    weights: Tensor, source_words: Sequence[int | None], target_words: Sequence[int | None]
+) -> list[tuple[int, int, float]]:
+    """(source word, target word, weight) for each target word. weights (T, S) of the pieces."""
+    table = word_weights(weights, target_words, source_words)
+    if not table.numel():
+        return []
+    table = table / table.sum(1, keepdim=True).clamp_min(1e-9)
+    best = table.max(1)
+    return [(int(i), j, float(weight)) for j, (i, weight) in enumerate(zip(best.indices, best.values, strict=True))]
+
+
+def word_weights(weights: Tensor, row_words: Sequence[int | None], column_words: Sequence[int | None]) -> Tensor:
+    """Of words instead of pieces: the mean of a word's rows, the sum of a word's columns (Clark et al. 2019)."""
+    rows, columns = _membership(row_words), _membership(column_words)
+    return (rows / rows.sum(1, keepdim=True).clamp_min(1)) @ weights @ columns.T
+
+
+def _membership(words: Sequence[int | None]) -> Tensor:
+    """(words, pieces): 1 where the piece belongs to the word."""
+    count = max((word + 1 for word in words if word is not None), default=0)
+    table = torch.zeros(count, len(words))
+    for piece, word in enumerate(words):
+        if word is not None:
+            table[word, piece] = 1.0
+    return table

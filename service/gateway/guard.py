@@ -1,0 +1,115 @@
+"""Around the whole application: how much is read, when work stops, what browsers are told, what operators see."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import MutableMapping
+from typing import Any
+
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.metrics import SECONDS
+
+log = logging.getLogger(__name__)
+CLIENT_GONE = 499  # nginx's number; nobody reads it but the operator
+# Nothing from elsewhere and nothing inline: a text that came into a page as markup could do nothing.
+HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+}
+
+
+class GatewayMetrics:
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter("nmt_http_requests", "Answered requests.", ("path", "status"), registry=registry)
+        self.seconds = Histogram(
+            "nmt_http_seconds",
+            "From a request's head to its answer's end.",
+            ("path",),
+            buckets=SECONDS,
+            registry=registry,
+        )
+
+
+class Guard:
+    """Reads the body first, at most ``limits[path]`` or else ``limit`` bytes; cancels the work, and with it the call to
+    the server, when the client goes away."""
+
+    def __init__(self, app: ASGIApp, metrics: GatewayMetrics, limit: int, limits: dict[str, int]) -> None:
+        self._app, self._metrics, self._limit, self._limits = app, metrics, limit, limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        begin, status = time.monotonic(), 0
+
+        async def send_guarded(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                known = {name for name, _ in message["headers"]}
+                more = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+                message["headers"] = [*message["headers"], *(pair for pair in more if pair[0] not in known)]
+            await send(message)
+
+        try:
+            if not await self._run(scope, receive, send_guarded):
+                status = CLIENT_GONE
+        except Exception as error:
+            log.error("a request failed", exc_info=error)  # after its answer, 500
+        finally:
+            path = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(path, status or CLIENT_GONE).inc()
+            self._metrics.seconds.labels(path).observe(time.monotonic() - begin)
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """False where the client went away before its answer was complete."""
+        limit = self._limits.get(scope["path"], self._limit)
+        body = bytearray()
+        more = True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return False
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+            if len(body) > limit:
+                answer = JSONResponse({"error": f"more than {limit} bytes, the limit of a request; send less"}, 413)
+                await answer(scope, receive, send)
+                return True
+        given = False
+
+        async def receive_again() -> Message:
+            nonlocal given
+            if not given:
+                given = True
+                return {"type": "http.request", "body": bytes(body), "more_body": False}
+            return await asyncio.shield(gone)
+
+        gone = asyncio.ensure_future(disconnect(receive))
+        work = asyncio.ensure_future(self._app(scope, receive_again, send))
+        try:
+            await asyncio.wait((gone, work), return_when=asyncio.FIRST_COMPLETED)
+            if work.done():
+                await work
+            return work.done()
+        finally:
+            for task in (gone, work):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+
+
+async def disconnect(receive: Receive) -> Message:
+    while (message := await receive())["type"] != "http.disconnect":
+        pass
+    return message

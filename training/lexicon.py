@@ -1,0 +1,97 @@
+"""The useful part of a dictionary: ``python -m training.lexicon LEXICON.tsv CORPUS.tsv... -o OUT.tsv``.
+
+A large dictionary lists many translations of a word, most of them rare or of another trade; a model that sees entries
+drawn at random learns few of the words that people use. This keeps the entries whose words the corpora use on both
+sides, and of the translations of one source those that stand beside it in sentence pairs most reliably.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+Pair = tuple[str, str]
+WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+LONGEST = 4  # words of an entry: longer ones are explanations
+KEPT = 2  # translations of a source, at most
+SHARE = 0.3  # of the best translation's association that another must have
+
+
+def useful_entries(entries: Iterable[Pair], corpus: Sequence[Pair]) -> Iterator[Pair]:
+    """The entries to keep, in their order.
+
+    Association is the Dice coefficient 2 n(s, t) / (n(s) + n(t)) over sentence pairs, where an entry's side counts
+    as present when all its words are. A source none of whose translations ever stands beside it keeps the one whose
+    rarest word is the most frequent.
+    """
+    source_uses, target_uses = (Counter(word for pair in corpus for word in _words(pair[side])) for side in (0, 1))
+    translations: dict[frozenset[str], dict[frozenset[str], int]] = defaultdict(dict)  # to how often both are there
+    usable: list[tuple[Pair, frozenset[str], frozenset[str]]] = []
+    for entry in entries:
+        source, target = map(_words, entry)
+        if not source or not target or max(map(len, (source, target))) > LONGEST:
+            continue
+        if all(source_uses[word] for word in source) and all(target_uses[word] for word in target):
+            usable.append((entry, source, target))
+            translations[source][target] = 0
+    by_word: dict[str, list[frozenset[str]]] = defaultdict(list)  # sources, by their rarest word
+    for source in translations:
+        by_word[min(source, key=source_uses.__getitem__)].append(source)
+    alone: Counter[tuple[int, frozenset[str]]] = Counter()  # (side, words): sentences that hold all of them
+    for pair in corpus:
+        here, there = map(_words, pair)
+        for word in here & by_word.keys():
+            for source in by_word[word]:
+                if source <= here:
+                    alone[0, source] += 1
+                    for target in translations[source]:
+                        translations[source][target] += target <= there
+    kept: dict[frozenset[str], set[frozenset[str]]] = {}
+    for source, together in translations.items():
+        association = {
+            target: 2.0 * count / (alone[0, source] + min(target_uses[word] for word in target))
+            for target, count in together.items()
+        }
+        best = sorted(association, key=association.__getitem__, reverse=True)[:KEPT]
+        if association[best[0]] == 0.0:
+            best = [max(together, key=lambda target: min(target_uses[word] for word in target))]
+        kept[source] = {target for target in best if association[target] >= SHARE * association[best[0]]}
+    seen: set[tuple[frozenset[str], frozenset[str]]] = set()
+    for entry, source, target in usable:
+        if target in kept[source] and (source, target) not in seen:
+            seen.add((source, target))
+            yield entry
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(word.lower() for word in WORD.findall(text)) - {"to"}  # "to go": gehen
+
+
+def read(path: Path) -> Iterator[Pair]:
+    """The first two columns of a TSV file, gzipped or not."""
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
+        for line in file:
+            source, target = line.rstrip("\n").split("\t")[:2]
+            yield source, target
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("lexicon", type=Path)
+    parser.add_argument("corpora", type=Path, nargs="+")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    choice = parser.parse_args()
+    corpus = [pair for path in choice.corpora for pair in read(path)]
+    entries = list(read(choice.lexicon))
+    found = list(useful_entries(entries, corpus))
+    choice.output.parent.mkdir(parents=True, exist_ok=True)
+    choice.output.write_text("".join(f"{source}\t{target}\n" for source, target in found), encoding="utf-8")
+    print(f"{len(found):,} of {len(entries):,} entries are in {choice.output}")
+
+
+if __name__ == "__main__":
+    main()

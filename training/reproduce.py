@@ -1,0 +1,113 @@
+"""From corpus to sacreBLEU in one command, with several seeds: mean and deviation of what a recipe gives.
+
+    python -m training.reproduce RECIPE.toml --out DIR --seeds 1,2,3
+
+trains in DIR/seed-1 and so on (a run that was stopped goes on, a finished one is not repeated) and scores each on the
+recipe's [[test]] sets with beam 5: the best checkpoint and, where the recipe keeps one, the averaged.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from model.config import check
+from model.errors import UserError
+from training.evaluate import evaluate
+from training.recipe import Recipe, load_recipe
+from training.testset import load_test_set
+
+CHECKPOINTS = ("best", "averaged")
+
+
+def reproduce(
+    recipe: Path, out: Path, seeds: Sequence[int], overrides: Sequence[str], log: Callable[[str], None]
+) -> dict[str, Any]:
+    """Train and score; returns one row for each test set, metric and checkpoint."""
+    from training.trainer import train
+
+    scores: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
+    signatures: dict[str, str] = {}
+    for seed in seeds:
+        loaded = load_recipe(recipe, [*overrides, f"training.seed={seed}"])
+        check(bool(loaded.tests), f"{recipe} has no [[test]] to score on")
+        folder = out / f"seed-{seed}"
+        log(f"seed {seed} in {folder}")
+        train(loaded, folder, resume=True)
+        for test, metric, checkpoint, value, signature in _score(loaded, folder):
+            scores[test, metric, checkpoint].append(value)
+            signatures[metric] = signature
+            log(f"seed {seed}, {test}, {checkpoint}: {metric} {value:.2f}")
+    rows = [
+        {
+            "test": test,
+            "metric": metric,
+            "checkpoint": checkpoint,
+            "mean": statistics.mean(values),
+            "deviation": statistics.stdev(values) if len(values) > 1 else None,
+            "scores": values,
+        }
+        for (test, metric, checkpoint), values in scores.items()
+    ]
+    return {"recipe": recipe.stem, "seeds": list(seeds), "signatures": signatures, "rows": rows}
+
+
+def _score(recipe: Recipe, folder: Path) -> list[tuple[str, str, str, float, str]]:
+    """(test, metric, checkpoint, score, signature) of every combination."""
+    from model.translator import Translator
+
+    found = []
+    names = [name for name in CHECKPOINTS if (folder / name).exists()]
+    translators = [Translator.load(folder / name, dtype="float32") for name in names]
+    for config in recipe.tests:
+        path = str(recipe.resolve(config.test))
+        pair = (config.target, config.source) if config.turned else (config.source, config.target)
+        test = load_test_set(path, *pair)
+        if config.turned:
+            test = test.turned()
+        result = evaluate(translators, test, metrics=config.metrics, output=folder / "scores")
+        title = f"{test.name} {test.source}-{test.target}"
+        for name, system in zip(names, result.systems, strict=True):
+            found += [(title, one.metric, name, one.score, one.signature) for one in system.scores]
+    return found
+
+
+def table(result: dict[str, Any]) -> str:
+    lines = [f"{result['recipe']}, seeds {', '.join(map(str, result['seeds']))}"]
+    for row in result["rows"]:
+        deviation = "" if row["deviation"] is None else f" ± {row['deviation']:.2f}"
+        values = ", ".join(f"{value:.2f}" for value in row["scores"])
+        lines.append(f"{row['test']}, {row['checkpoint']}: {row['metric']} {row['mean']:.2f}{deviation} ({values})")
+    lines += [f"{metric}|{signature}" for metric, signature in result["signatures"].items()]
+    return "\n".join([*lines, "± is the standard deviation over the seeds"])
+
+
+@click.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR")
+@click.option("--seeds", default="1,2,3", show_default=True, metavar="N[,N]...")
+@click.option("--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE", help="Override one value.")
+@click.option("--json", "as_json", is_flag=True, help="One object on standard output.")
+def main(recipe: Path, out: Path, seeds: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Train RECIPE with several seeds and score each on its [[test]] sets."""
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise click.BadParameter("seeds are numbers, separated by commas") from None
+    try:
+        result = reproduce(recipe, out, numbers, overrides, lambda line: click.echo(line, err=True))
+    except UserError as error:
+        click.echo(f"reproduce: {error}", err=True)
+        sys.exit(2)
+    click.echo(json.dumps(result) if as_json else table(result))
+
+
+if __name__ == "__main__":
+    main()

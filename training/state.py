@@ -1,0 +1,89 @@
+"""What a run leaves on disk: weights, moving average, optimiser and progress in one file, replaced atomically.
+
+What is read back makes a resumed run equal to one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from model import checkpoint
+from model.errors import UserError
+
+
+def save_state(
+    path: Path,
+    model: nn.Module,
+    average: dict[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    progress: dict[str, Any],
+) -> None:
+    """``progress``: whatever else is to come back, as JSON."""
+    tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+    tensors |= {f"average.{k}": v for k, v in average.items()}
+    for i, parameter in enumerate(model.parameters()):
+        for key, value in optimizer.state[parameter].items():
+            tensors[f"optimizer.{i}.{key}"] = value
+    content = safetensors.torch.save(
+        {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, {"progress": json.dumps(progress)}
+    )
+    write_atomically(path, content)
+
+
+def load_state(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Fill model and optimiser; returns the moving average and the progress. UserError for a file that is damaged or
+    of another architecture."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            progress = json.loads(file.metadata()["progress"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    except (safetensors.SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        raise UserError(
+            f"cannot resume from {path}: {' '.join(str(error).split())[:200]}; remove it to start again from best/"
+        ) from None
+    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
+    for i, parameter in enumerate(model.parameters()):
+        prefix = f"optimizer.{i}."
+        optimizer.state[parameter] = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    return {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}, progress
+
+
+def forget_records_after(path: Path, step: int) -> None:
+    """A killed run has logged steps in the JSON lines of ``path`` that its state does not hold: they come again."""
+    kept = []
+    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
+        with contextlib.suppress(ValueError):  # the last line may be half a record
+            if json.loads(line)["step"] <= step:
+                kept.append(line)
+    write_atomically(path, b"".join(kept))
+
+
+def average_weights(directories: list[Path]) -> dict[str, Tensor]:
+    """The mean of the weights of several checkpoints."""
+    loaded = [checkpoint.load(directory).weights for directory in directories]
+    return {name: torch.stack([weights[name] for weights in loaded]).mean(0) for name in loaded[0]}
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """The file holds the old content or the new one, whatever happens in between."""
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        with fresh.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
