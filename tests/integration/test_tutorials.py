@@ -47,6 +47,7 @@ def free_port() -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # a minute at the most, where the machine has nothing else to do
 @pytest.mark.skipif(not PRETRAINED.is_dir(), reason="no checkpoint in model/pretrained/")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_page(page: Path, tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_page(page: Path, tmp_path: Path) -> None:
     assert expected
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        ["timeout", "--kill-after=10", "240", "bash", "-euo", "pipefail", "-c", script],
+        ["timeout", "--kill-after=10", "560", "bash", "-euo", "pipefail", "-c", script],
         cwd=tmp_path,
         env=os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)},
         capture_output=True,
