@@ -237,3 +237,19 @@ def normalise(text: str) -> str:
     if not text.isascii():
         text = unicode_normalize("NFC", text.translate(_REPAIRS))
     return " ".join(text.split())
+
+
+def is_capitals(text: str) -> bool:
+    """Whether a text of several words is all in capitals: a heading, a warning, a shout, but no abbreviation."""
+    return text.isupper() and len(re.findall(r"[^\W\d_]{2,}", text)) > 1
+
+
+def without_capitals(text: str) -> str:
+    """What ``is_capitals`` as a sentence: models know little of capitals, which fall into rare pieces."""
+    first = next((i for i, c in enumerate(text) if c.isalpha()), 0)
+    return text[: first + 1] + re.sub(r"\bi\b", "I", text[first + 1 :].lower())
+
+
+def in_capitals(text: str) -> str:
+    """Every character in capitals, one for one: places in the text stay, "ß" becomes "ẞ"."""
+    return "".join(c.upper() if len(c.upper()) == 1 else c.replace("ß", "ẞ") for c in text)

@@ -404,7 +404,8 @@ class Translator:
                     texts.append(part.text)
                     continue
                 result = next(chosen)
-                texts.append(self.vocabulary.decode(result.ids))
+                text = self.vocabulary.decode(result.ids)
+                texts.append(segment.in_capitals(text) if segment.is_capitals(part.text) else text)
                 parts.append(result.ids)
                 scores += result.token_scores
             score = sum(scores) / len(scores) ** search.length_penalty if scores else 0.0
@@ -418,4 +419,6 @@ class Translator:
 
 
 def _read(text: str, glossary: Glossary | None) -> tuple[str, tuple[Match, ...]]:
-    return glossary.read(text) if glossary else (text, ())
+    """What the model reads of a sentence, and the terms in it."""
+    found, terms = glossary.read(text) if glossary else (text, ())
+    return (segment.without_capitals(text) if segment.is_capitals(text) and not terms else found), terms

@@ -57,7 +57,7 @@ def running(load: Callable[[], Any], wait: bool = True, drain: bool = True, **se
     server = Running(load, ServiceConfig(listen="127.0.0.1:0", **settings))
     try:
         if wait:
-            server.loading.result(timeout=10)
+            server.loading.result(timeout=60)  # a loaded machine
         yield server
     finally:
         if drain:

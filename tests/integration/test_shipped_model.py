@@ -63,6 +63,12 @@ def test_text_keeps_its_shape(translator: Translator) -> None:
     assert found.startswith("  ") and found.endswith("\r\n") and ".  " in found and "?\n\n\t" in found
 
 
+@pytest.mark.parametrize("text", ["THE DOOR IS OPEN.", "PLEASE READ THIS BOOK!"])
+def test_capitals_are_translated_as_sentences_are(translator: Translator, text: str) -> None:
+    capitals, sentence = (t.text for t in translator.translate([text, text.capitalize()], "en", "de"))
+    assert capitals == sentence.replace("ß", "ẞ").upper() != text
+
+
 def test_it_is_small_and_says_where_it_comes_from() -> None:
     files = list(checkpoint.PRETRAINED.iterdir())
     assert sum(file.stat().st_size for file in files) <= 40_000_000

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.segment import BLOCK, Segment, split
+from model.segment import BLOCK, Segment, in_capitals, is_capitals, split, without_capitals
 
 # Characters that go wrong together: white space of all kinds, marks, emoji parts, RTL, quotes, terminators, controls.
 AWKWARD = (
@@ -246,3 +246,27 @@ def test_other_exceptions_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("sentencex.segment", interrupted)
     with pytest.raises(KeyboardInterrupt):
         split("Hello there.", "en", len, 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("DO NOT OPEN THIS DOOR.", "Do not open this door."),
+        ("I THINK I'M LATE", "I think I'm late"),
+        ("»DAS IST GROẞ!«", "»Das ist groß!«"),
+        ("STOP! 3 DAYS LEFT FOR {NAME}", "Stop! 3 days left for {name}"),
+    ],
+)
+def test_what_is_all_in_capitals_is_read_as_a_sentence(text: str, read: str) -> None:
+    assert is_capitals(text) and without_capitals(text) == read
+    assert in_capitals(read) == text
+
+
+@pytest.mark.parametrize("text", ["NASA", "NASA and ESA", "I A B C", "Use %s NOW", "", "123 !", "日本 語"])
+def test_these_are_not_all_in_capitals(text: str) -> None:
+    assert not is_capitals(text)
+
+
+@given(texts)
+def test_capitals_keep_every_place(text: str) -> None:
+    assert len(in_capitals(text)) == len(text)
