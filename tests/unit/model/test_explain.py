@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import sentences
+from samples import sentences
 from torch import Tensor
 
 from model.alignment import link_words, word_of_pieces, word_weights
