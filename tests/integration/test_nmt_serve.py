@@ -199,7 +199,8 @@ def test_a_port_in_use(server: Process) -> None:
 def test_a_checkpoint_that_is_none(tmp_path: Path) -> None:
     """In this process, which has torch at hand: importing it takes seconds."""
     (tmp_path / "config.json").write_text("{")
-    result = CliRunner().invoke(main, ["serve", "--listen", "127.0.0.1:0", "--checkpoint", str(tmp_path)])
+    arguments = ["--listen", "127.0.0.1:0", "--web", "off", "--checkpoint", str(tmp_path)]
+    result = CliRunner().invoke(main, ["serve", *arguments])
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.splitlines()[-1].startswith(f"nmt: checkpoint {tmp_path}")
 
