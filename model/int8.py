@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +22,10 @@ from model.decoder import Array, grown, inherit
 from model.machine import cpu_flags
 from model.transformer import EncoderDecoder, EncoderLayer, Transformer
 
+log = logging.getLogger(__name__)
+
 PANEL = 64  # columns that kernels.cpp takes together
+VERSION = 2  # of the interface of kernels.cpp
 CPU_FLAGS = {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "fma"}
 
 
@@ -33,7 +37,11 @@ def library() -> ctypes.CDLL | None:
         return None
     try:
         kernels = ctypes.CDLL(str(paths[0]))
-    except OSError:
+        version = kernels.nmt_version()
+    except (OSError, AttributeError):
+        version = 0
+    if version != VERSION:
+        log.warning("%s was built from another version of the code; install the package again", paths[0].name)
         return None
     kernels.nmt_model.restype = ctypes.c_void_p
     return kernels

@@ -530,6 +530,9 @@ Team& team() {
 
 extern "C" {
 
+// Of this interface; int8.py asks for its own number, so that an old library is not called with new arguments.
+int32_t nmt_version() { return 2; }
+
 // `numbers`: E, H, inner width, V, encoder layers, decoder layers. `arrays`: what int8.py lists, in its order.
 void* nmt_model(const int32_t* numbers, const void* const* arrays) {
   auto next = [&arrays]() { return *arrays++; };

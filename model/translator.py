@@ -379,6 +379,11 @@ class Translator:
                 progress(len(finished))
         return results
 
+    def written(self, part: segment.Segment, ids: Sequence[int]) -> str:
+        """The text of a sentence's translation: in capitals where the sentence is."""
+        text = self.vocabulary.decode(ids)
+        return segment.in_capitals(text) if segment.is_capitals(part.text) else text
+
     def assemble(
         self, document: Document, results: Sequence[Sequence[SearchResult]], search: SearchConfig
     ) -> Translation:
@@ -406,8 +411,7 @@ class Translator:
                     texts.append(part.text)
                     continue
                 result = next(chosen)
-                text = self.vocabulary.decode(result.ids)
-                texts.append(segment.in_capitals(text) if segment.is_capitals(part.text) else text)
+                texts.append(self.written(part, result.ids))
                 parts.append(result.ids)
                 scores += result.token_scores
             score = sum(scores) / len(scores) ** search.length_penalty if scores else 0.0

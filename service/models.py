@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from model.config import SearchConfig
 from model.errors import CheckpointError, UserError
+from service.detection import detect
 from service.scheduler import Caller, How, Scheduler
 
 if TYPE_CHECKING:
@@ -94,6 +95,7 @@ class Models:
 
     async def _warm_up(self, translator: Translator) -> None:
         source, target = translator.languages[:2]
+        await asyncio.to_thread(detect, "Good morning.", translator.languages, True)  # loads tables when first asked
         documents = [translator.prepare(f"Good morning, number {i}.", source, target) for i in range(WARM_UP_SENTENCES)]
         caller = Caller("server", "warm-up", math.inf)
         how = How(translator, source, target, SearchConfig())

@@ -68,9 +68,14 @@ def worker(number: int, listen: str) -> Child:
 
 def web_page(config: ServiceConfig, server: str, listener: socket.socket) -> Child:
     """``config``: of the gRPC server, whose limits and keys hold for the web page, too."""
-    settings = {"tokens_file": config.tokens_file, "max_characters": config.max_characters}
+    settings = {
+        "tokens_file": config.tokens_file,
+        "max_characters": config.max_characters,
+        "max_body_bytes": config.max_message_bytes,
+        "log_format": config.log_format,
+    }
     command = [sys.executable, "-m", "service.cli", "gateway", "--server", server, "--listen", config.web_listen]
-    for name, value in {**settings, "log_format": config.log_format}.items():
+    for name, value in settings.items():
         command += ["--set", f"{name}={value}"]
     return Child("the web page", command, {WEB_SOCKET: str(listener.fileno())}, [listener.fileno()])
 
@@ -81,8 +86,7 @@ def supervise(config: ServiceConfig) -> int:
     Raises ServiceError where a port cannot be had.
     """
     reserved, listen = reserve(config.listen)
-    listener = listen_for_web(config.web_listen) if config.web_listen else None
-    log.info("listening on %s with %d worker%s", listen, config.workers, "s" * (config.workers > 1))
+    listener = listen_for_web(config.web_listen, "--web HOST:PORT, or --web off") if config.web_listen else None
     ending = False
     workers: list[Child] = []
     children: list[Child] = []  # and the web page
@@ -96,11 +100,14 @@ def supervise(config: ServiceConfig) -> int:
 
     for wanted in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(wanted, pass_on)
+    log.info("listening on %s with %d worker%s", listen, config.workers, "s" * (config.workers > 1))
     for number in range(config.workers):
         workers.append(worker(number, listen))
         children.append(workers[-1])
     if listener:
         children.append(web_page(config, listen, listener))
+    if ending:  # the signal came before all were there
+        pass_on(signal.SIGTERM, None)
     while not ending:
         time.sleep(POLL_SECONDS)
         for child in children:
@@ -113,20 +120,22 @@ def supervise(config: ServiceConfig) -> int:
                 child.died()
             elif time.monotonic() >= child.again_at:
                 child.start()
+                if ending:  # the signal came just before
+                    child.process.terminate()
     codes = [child.process.wait() for child in children]
     reserved.close()
     return max(abs(code) if code == BAD_INPUT else int(code != 0) for code in codes)
 
 
-def listen_for_web(address: str) -> socket.socket:
-    """The socket of the web page: held here, so that a port in use is seen at once and a restart refuses nobody."""
+def listen_for_web(address: str, choice: str) -> socket.socket:
+    """The socket of the web page: held here, so that a port in use is seen at once and a restart refuses nobody.
+    ``choice``: how to choose another address."""
     host, port = host_and_port(address)
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        choice = "choose another with --web HOST:PORT, or --web off"
         reason = os.strerror(error.errno) if error.errno else error.strerror
-        raise ServiceError(f"cannot listen on {address}: {reason}; {choice}") from None
+        raise ServiceError(f"cannot listen on {address}: {reason}; choose another with {choice}") from None
 
 
 def reserve(address: str) -> tuple[socket.socket, str]:

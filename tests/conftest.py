@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
+from samples import sentences
 
 from model import checkpoint
 from model.config import ModelConfig
@@ -20,17 +21,8 @@ from model.vocabulary import Vocabulary
 # come out the same everywhere.
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
-
-WORDS = (
-    "the a cat dog house station morning where is my coffee please good how are you today der die das Katze Hund Haus "
-    "Bahnhof Morgen wo ist mein Kaffee bitte guten wie geht es dir heute ich habe keine Zeit"
-).split()
-
-
-def sentences(count: int, seed: int = 0) -> list[str]:
-    """Sentences of 2 to 9 known words."""
-    rng = random.Random(seed)
-    return [" ".join(rng.choices(WORDS, k=rng.randint(2, 9))) + rng.choice(".!?") for _ in range(count)]
+settings.register_profile("busy machine", deadline=None)
+settings.load_profile("busy machine")
 
 
 @pytest.fixture(scope="session")

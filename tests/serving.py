@@ -70,7 +70,7 @@ def running_gateway(server: str, metrics: GatewayMetrics | None = None, **settin
     """A gateway in this process, on a thread of its own; yields its URL."""
     config = GatewayConfig(server=server, **settings)
     gateway = uvicorn_server(create_app(config, metrics), config)
-    listener = listen_for_web("127.0.0.1:0")
+    listener = listen_for_web("127.0.0.1:0", "")
     thread = threading.Thread(target=gateway.run, args=([listener],))
     thread.start()
     try:

@@ -80,4 +80,4 @@ def listen(address: str) -> socket.socket:
     """The socket that a supervisor handed down, or a new one."""
     if inherited := os.environ.get(WEB_SOCKET):
         return socket.socket(fileno=int(inherited))
-    return listen_for_web(address)
+    return listen_for_web(address, "--listen HOST:PORT")

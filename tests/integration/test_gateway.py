@@ -142,6 +142,20 @@ def test_a_web_port_in_use() -> None:
     assert done.stderr.splitlines() == [reason]
 
 
+def test_a_signal_at_any_moment_of_the_start_ends_all() -> None:
+    """Nobody is left behind, however little is there when it comes."""
+    for pause in (0.05, 0.2, 0.4):
+        command = [*FAKE_NMT, "serve", "--listen", "127.0.0.1:0", *WEB]
+        server = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+        assert server.stderr
+        server.stderr.readline()  # listening: it has its handlers, and begins to start the processes
+        time.sleep(pause)
+        server.terminate()
+        rest = server.communicate(timeout=60)[0]  # returns when the last process has closed its standard error
+        assert rest is None
+        assert server.returncode in (0, 1)  # 1: one had no handler yet
+
+
 def test_a_setting_that_is_none(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "service.cli", "gateway", "--set", "rate_limit=often"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)

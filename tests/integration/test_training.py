@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import sentences
+from samples import sentences
 
 from model import checkpoint
 from model.errors import UserError

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import sentences
+from samples import sentences
 from torch import Tensor
 
 from model.alignment import link_words, word_of_pieces, word_weights
@@ -15,6 +15,7 @@ from model.attention import CrossAttention, SelfAttention
 from model.config import ModelConfig, SearchConfig
 from model.errors import UserError
 from model.explain import attention_maps, source_attention
+from model.search import SearchResult
 from model.transformer import Transformer, build
 from model.translator import Translator
 from model.vocabulary import BOS, EOS, Vocabulary
@@ -133,3 +134,16 @@ def test_links_are_spans_of_words_in_the_texts(vocabulary: Vocabulary, choices: 
         assert all(0.0 < link.weight <= 1.0 for link in hypothesis.alignment)
         middle = hypothesis.text.index("\n\n")
         assert all((link.source.start < 20) == (link.target.start < middle) for link in hypothesis.alignment)
+
+
+def test_links_of_a_text_in_capitals(vocabulary: Vocabulary) -> None:
+    translator = Translator(make(vocabulary, SMALL), vocabulary, "random")
+    target = tuple(vocabulary.encode("Spaß ist gut"))
+    (translation,) = translator.translate(["WHERE IS MY DOG?"], "en", "de")
+    document = translation.document
+    assert document is not None
+    found = SearchResult(target, -1.0, (-1.0,) * (len(target) + 1))
+    (aligned,) = translator.align([translator.assemble(document, [[found]], SearchConfig(beam_size=1))])
+    assert aligned.text == "SPAẞ IST GUT"
+    links = aligned.hypotheses[0].alignment
+    assert [aligned.text[link.target.start : link.target.end] for link in links] == ["SPAẞ", "IST", "GUT"]

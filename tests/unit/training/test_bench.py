@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from conftest import sentences
+from samples import sentences
 
 from service.cli import main
 from training import bench

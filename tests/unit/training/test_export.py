@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import sentences
+from samples import sentences
 
 from model import checkpoint
 from model.config import ModelConfig, SearchConfig
