@@ -68,4 +68,5 @@ def test_page(page: Path, tmp_path: Path) -> None:
     for output, wanted in zip(outputs, expected, strict=False):
         pattern = ".*".join(re.escape(part) for part in wanted.split("..."))
         assert re.fullmatch(pattern, output, re.DOTALL), f"printed\n{output}instead of\n{wanted}"
-    assert (done.returncode, len(outputs)) == (0, len(expected)), f"{rest}{done.stderr}"
+    logs = "".join(log.read_text(encoding="utf-8") for log in tmp_path.glob("*.log"))
+    assert (done.returncode, len(outputs)) == (0, len(expected)), f"{rest}{done.stderr}{logs}"
