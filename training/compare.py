@@ -31,6 +31,7 @@ from training.recipe import Recipe, load_recipe
 from training.testset import TestSet
 
 RESULT = "compared.json"
+COLOURS = {"rotary": "#1864ab", "sinusoidal": "#d9480f", "learned": "#2b8a3e"}
 BINS = (8, 12, 16, 20, 24, 32, 1000)  # pieces of a source, tag and EOS included: up to and including each
 
 
@@ -282,7 +283,8 @@ def draw_lengths(runs: Sequence[Run], path: Path) -> bool:
             if some[0].choices["training.max_tokens"] == limit:
                 bins = list(some[0].lengths)
                 values = [statistics.mean(run.lengths[name]["bleu"] for run in some) for name in bins]
-                axis.plot(bins, values, marker="o", label=some[0].choices["model.positions"])
+                positions = some[0].choices["model.positions"]
+                axis.plot(bins, values, marker="o", color=COLOURS[positions], label=positions)
         axis.set_title(f"longest trained: {limit} pieces", fontsize=10)
         axis.set_xlabel("pieces of the source")
         axis.tick_params(axis="x", labelsize=8)
