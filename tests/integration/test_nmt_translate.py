@@ -104,7 +104,7 @@ def test_sampling_is_repeatable() -> None:
         (["--nbest", "6"], 2, "nbest = 6 needs a beam_size of at least 6, not 5"),
         (["--seed", "1"], 2, "seed has an effect only with sampling"),
         (["none.txt"], 2, "none.txt: no such file"),
-        (["tests"], 2, "tests: no file there that could be translated"),
+        (["tests/unit"], 2, "tests/unit: no file there that could be translated"),
         (["-o", "none/out.txt"], 2, "none: no such folder; create it first"),
         (["-o", "tests"], 2, "-o tests is a folder and standard input has no name; name a file"),
         (["--checkpoint", "none"], 2, "checkpoint none does not exist"),
