@@ -21,9 +21,14 @@ LINK = re.compile(r"\[([^\]]+)\]\((\.\./[^)#]*)[^)]*\)")
 
 
 def on_config(config: Any) -> None:
-    """Guides are the pages that lie directly in docs/, whoever writes one."""
+    """Guides are the pages that lie directly in docs/, whoever writes one, and the results of the story."""
     (guides,) = (section for section in config.nav if isinstance(section, dict) and "Guides" in section)
-    guides["Guides"] = sorted(path.name for path in Path(config.docs_dir).glob("*.md") if path.name != "index.md")
+    guides["Guides"] = sorted(
+        path.relative_to(config.docs_dir).as_posix()
+        for pattern in ("*.md", "story/*.md")
+        for path in Path(config.docs_dir).glob(pattern)
+        if path.name != "index.md"
+    )
 
 
 def on_files(files: Files, config: Any) -> Files:
