@@ -95,10 +95,11 @@ def repetition(source: str, hypothesis: str) -> str:
 def is_copy(source: str, hypothesis: str) -> bool:
     """Whether the words of the hypothesis are nearly all the source's. Short ones may be names."""
     words = [[word for word in _words(text) if len(word) > 1] for text in (source, hypothesis)]
-    if min(len(set(some)) for some in words) < COPY_WORDS:
+    different = [set(some) for some in words]
+    enough = COPY_SHARE * min(map(len, words))
+    if min(map(len, different)) < COPY_WORDS or sum(word in different[0] for word in words[1]) <= enough:
         return False
-    shared = (Counter(words[0]) & Counter(words[1])).total()
-    return shared > COPY_SHARE * min(map(len, words))
+    return (Counter(words[0]) & Counter(words[1])).total() > enough
 
 
 def is_odd_length(source: str, hypothesis: str) -> bool:

@@ -106,8 +106,9 @@ class Translator:
         self.vocabulary, self.name, self.hash = vocabulary, name, hash
         # Once to see whether a sentence fits, once to translate it
         self._encode = functools.lru_cache(4096)(lambda text: vocabulary.encode(segment.normalise(text)))
-        # Once to see whether a sentence deserves a second search, once to rank its hypotheses
-        self._doubts = functools.lru_cache(4096)(lambda text, ids: guards.warnings(text, vocabulary.decode(ids)))
+        # Once to see whether a sentence deserves a second search, once to rank its hypotheses, once to write it
+        self._decode = functools.lru_cache(4096)(vocabulary.decode)
+        self._doubts = functools.lru_cache(4096)(lambda text, ids: guards.warnings(text, self._decode(ids)))
         self.model, self.dtype = model, dtype
         self._int8: Int8Model | None = None
         if dtype == "auto":
@@ -322,7 +323,9 @@ class Translator:
             document = self._document(segments, *how)
         return document, kept
 
-    def wider(self, search: SearchConfig) -> SearchConfig:
+    @staticmethod
+    @functools.lru_cache(64)
+    def wider(search: SearchConfig) -> SearchConfig:
         """The search that returns every hypothesis of the beam."""
         return search if search.sampling else replace(search, nbest=search.beam_size)
 
@@ -332,7 +335,7 @@ class Translator:
 
     def _lost(self, terms: Sequence[Match], result: SearchResult) -> bool:
         """Whether a term has no place in the target."""
-        return bool(terms and not_placed([match.term for match in terms], self.vocabulary.decode(result.ids)))
+        return bool(terms and not_placed([match.term for match in terms], self._decode(result.ids)))
 
     def search_for(self, required: Sequence[Phrase], search: SearchConfig) -> SearchConfig:
         """The search of a source whose target must hold phrases: its beam may have to be wider."""
@@ -381,7 +384,7 @@ class Translator:
 
     def written(self, part: segment.Segment, ids: Sequence[int]) -> str:
         """The text of a sentence's translation: in capitals where the sentence is."""
-        text = self.vocabulary.decode(ids)
+        text = self._decode(ids)
         return segment.in_capitals(text) if segment.is_capitals(part.text) else text
 
     def assemble(
