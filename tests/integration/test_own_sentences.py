@@ -91,10 +91,11 @@ def test_sentences_of_our_own(
 
 @pytest.mark.parametrize(("source", "target", "text"), HARD, ids=[text[:20] for _, _, text in HARD])
 def test_hard_inputs_keep_their_shape(translator: Translator, source: str, target: str, text: str) -> None:
-    found = translator.translate([text], source, target)[0].text
+    translation = translator.translate([text], source, target)[0]
+    found, warned = translation.text, {warning.code for warning in translation.warnings}
     assert found.count("\n") == text.count("\n")
     assert [bool(line.strip()) for line in found.split("\n")] == [bool(line.strip()) for line in text.split("\n")]
-    assert not guards.repetition(text, found)
+    assert not guards.repetition(text, found) or "REPETITION" in warned  # of a language that it does not know
     for item in re.findall(r"https?://\S+\b|\S+@\S+|\{\w+\}|%d", text):
         assert item in found
     numbers = {re.sub(r"\D", "", number) for number in re.findall(r"\d[\d.,:-]*", text)}
