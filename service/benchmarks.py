@@ -111,7 +111,7 @@ def bench_decode(
 
 @bench.command("glossary", short_help="Whether terms are placed, and what that costs.")
 @click.option("--checkpoint", metavar="DIR", help="Instead of the shipped model.")
-@click.option("--test", required=True, metavar="FILE|NAME", help="As of nmt evaluate.")
+@click.option("--test", default=TATOEBA, show_default=True, metavar="FILE|NAME", help="As of nmt evaluate.")
 @click.option("--from", "source", default="en", show_default=True, metavar="LANG")
 @click.option("--to", "target", default="de", show_default=True, metavar="LANG")
 @click.option("--sentences", type=click.IntRange(1), default=500, show_default=True, metavar="N", help="With terms.")
