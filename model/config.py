@@ -142,7 +142,7 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         check(1 <= self.beam_size <= MAX_BEAM, f"beam_size = {self.beam_size} must lie in 1..{MAX_BEAM}")
-        check(1 <= self.nbest <= 64, f"nbest = {self.nbest} must lie in 1..64")
+        check(1 <= self.nbest <= MAX_BEAM, f"nbest = {self.nbest} must lie in 1..{MAX_BEAM}")
         check(
             self.sampling or self.nbest <= self.beam_size,
             f"nbest = {self.nbest} needs a beam_size of at least {self.nbest}, not {self.beam_size}",

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 
+EN = "zero one two three four five six seven eight nine".split()
+DE = "null eins zwei drei vier fünf sechs sieben acht neun".split()
+
 WORDS = (
     "the a cat dog house station morning where is my coffee please good how are you today der die das Katze Hund Haus "
     "Bahnhof Morgen wo ist mein Kaffee bitte guten wie geht es dir heute ich habe keine Zeit"

@@ -28,6 +28,7 @@ from training.evaluate import quick_bleu, score
 from training.experts import draw as draw_experts
 from training.experts import expert_use
 from training.recipe import Recipe, load_recipe
+from training.state import write_atomically
 from training.testset import TestSet
 
 RESULT = "compared.json"
@@ -109,9 +110,7 @@ def _run(
         raise UserError(f"{path}, seed {seed}: training failed, see {log}; {last}")
     _check_complete(recipe, folder)
     run = _scored(recipe, folder, seed, identity, time.monotonic() - began, usage.ru_maxrss / 1024, test, search)
-    fresh = result.with_suffix(".new")
-    fresh.write_text(json.dumps(dataclasses.asdict(run)) + "\n", encoding="utf-8")
-    fresh.replace(result)
+    write_atomically(result, (json.dumps(dataclasses.asdict(run)) + "\n").encode())
     return run
 
 

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig, GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from model.config import SearchConfig
 from model.transformer import DecoderState, Transformer
 from model.vocabulary import BOS, EOS, PAD
 
@@ -35,11 +36,12 @@ class HuggingFace(PreTrainedModel, GenerationMixin):
         """Ids of a batch of sources -> ids of their translations."""
         padded = pad_sequence([torch.tensor(ids) for ids in sources], batch_first=True, padding_value=PAD)
         self.state = self.model.start(*self.model.encode(padded), beam_size)
+        limits = SearchConfig()
         config = GenerationConfig(
             num_beams=beam_size,
             do_sample=False,
-            length_penalty=1.0,
-            max_new_tokens=int(1.5 * padded.shape[1]) + 10,  # as SearchConfig
+            length_penalty=limits.length_penalty,
+            max_new_tokens=int(limits.max_length_ratio * padded.shape[1]) + limits.max_length_offset,
             suppress_tokens=self.forbidden,
             bos_token_id=BOS,
             eos_token_id=EOS,

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from samples import sentences
+from samples import DE, EN, sentences
 
 from model import checkpoint
 from model.errors import UserError
@@ -20,9 +20,6 @@ from model.translator import Translator
 from training.corpus import load_corpora
 from training.recipe import load_recipe
 from training.trainer import train
-
-EN = "zero one two three four five six seven eight nine".split()
-DE = "null eins zwei drei vier fünf sechs sieben acht neun".split()
 
 RECIPE = """
 [model]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from samples import DE, EN
 
 from model.config import SearchConfig
 from model.errors import UserError
@@ -17,8 +18,6 @@ from training.recipe import load_recipe
 from training.testset import TestSet
 
 STORY = Path(story.__file__).parent / "recipes" / "story"
-EN = "zero one two three four five six seven eight nine".split()
-DE = "null eins zwei drei vier fünf sechs sieben acht neun".split()
 BASE = """
 [model]
 d_model = 16
