@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from model.config import check, from_dict, one_of
+from model.config import MAX_BEAM, check, from_dict, one_of
 from model.errors import UserError
 
 LOG_FORMATS = ("auto", "json", "text")
@@ -50,7 +50,7 @@ class ServiceConfig:
             check(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1")
         for name in ("max_glossary_entries", "queue_tokens"):
             check(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1")
-        check(self.pool_rows >= 64, f"pool_rows = {self.pool_rows} must be at least 64, the widest beam")
+        check(self.pool_rows >= MAX_BEAM, f"pool_rows = {self.pool_rows} must be at least {MAX_BEAM}, the widest beam")
         for name in ("drain_seconds", "max_connection_seconds"):
             check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} must not be negative")
         one_of("compression", self.compression, ("none", "gzip", "deflate"))

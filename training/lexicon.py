@@ -8,11 +8,13 @@ sides, and of the translations of one source those that stand beside it in sente
 from __future__ import annotations
 
 import argparse
-import gzip
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+
+from training.corpus import CorpusConfig
+from training.readers import read
 
 Pair = tuple[str, str]
 WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
@@ -71,12 +73,10 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(word.lower() for word in WORD.findall(text)) - {"to"}  # "to go": gehen
 
 
-def read(path: Path) -> Iterator[Pair]:
-    """The first two columns of a TSV file, gzipped or not."""
-    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-        for line in file:
-            source, target = line.rstrip("\n").split("\t")[:2]
-            yield source, target
+def pairs(path: Path) -> Iterator[Pair]:
+    """Of a corpus file, as ``nmt train`` reads it; lines that it cannot read are left out."""
+    config = CorpusConfig(path=str(path), source="source", target="target")
+    return ((record.source, record.target) for record in read(config, Path()) if not record.problem)
 
 
 def main() -> None:
@@ -85,8 +85,8 @@ def main() -> None:
     parser.add_argument("corpora", type=Path, nargs="+")
     parser.add_argument("-o", "--output", type=Path, required=True)
     choice = parser.parse_args()
-    corpus = [pair for path in choice.corpora for pair in read(path)]
-    entries = list(read(choice.lexicon))
+    corpus = [pair for path in choice.corpora for pair in pairs(path)]
+    entries = list(pairs(choice.lexicon))
     found = list(useful_entries(entries, corpus))
     choice.output.parent.mkdir(parents=True, exist_ok=True)
     choice.output.write_text("".join(f"{source}\t{target}\n" for source, target in found), encoding="utf-8")
