@@ -6,7 +6,6 @@ the parent lets them translate the same sentences in turns. Text in, text out, t
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import resource
 import statistics
@@ -21,6 +20,7 @@ from typing import Any
 from model.errors import UserError
 from model.machine import processor
 from training.testset import TestSet
+from training.worker import Worker
 
 Translate = Callable[[Sequence[str], int], list[str]]  # texts, beam size -> texts
 BATCHES = ((1, 100), (64, 512), (512, 512))  # sentences a call, sentences in all
@@ -128,34 +128,18 @@ def _best(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(best.values())
 
 
-class _Worker:
-    """An engine in its own process."""
-
+class _Worker(Worker):
     def __init__(self, setting: Setting, checkpoint: str | None, exported: Path, test: TestSet) -> None:
         self.setting = setting
-        context = multiprocessing.get_context("spawn")
-        self._pipe, other = context.Pipe()
         os.environ["OMP_NUM_THREADS"] = str(setting.threads)  # what the child inherits
-        self._process = context.Process(target=_serve, args=(other, setting, checkpoint, str(exported), test))
-        self._process.start()
-        self.dtype, self.load_seconds = self._answer()
+        super().__init__(setting.engine, _serve, setting, checkpoint, str(exported), test)
+        self.dtype, self.load_seconds = self.answer()
         self.peak_mb = 0.0
 
     def run(self, batch: int, count: int, beam: int) -> tuple[list[float], list[str]]:
         """Seconds of each call, and the translations."""
-        self._pipe.send((batch, count, beam))
-        seconds, texts, self.peak_mb = self._answer()
+        seconds, texts, self.peak_mb = self.ask((batch, count, beam))
         return seconds, texts
-
-    def _answer(self) -> Any:
-        answer = self._pipe.recv()
-        if isinstance(answer, Exception):
-            raise UserError(f"{self.setting.engine}: {answer}")
-        return answer
-
-    def close(self) -> None:
-        self._pipe.send(None)
-        self._process.join()
 
 
 def _serve(pipe: Connection, setting: Setting, checkpoint: str | None, exported: str, test: TestSet) -> None:
@@ -174,7 +158,7 @@ def _serve(pipe: Connection, setting: Setting, checkpoint: str | None, exported:
                 seconds.append(time.perf_counter() - start)
             pipe.send((seconds, texts, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
     except Exception as error:
-        pipe.send(error)
+        pipe.send(UserError(f"{setting.engine}: {error}"))
 
 
 def _load_nmt(setting: Setting, checkpoint: str | None, exported: str, test: TestSet) -> tuple[Translate, str]:

@@ -7,7 +7,6 @@ a process of its own and they take turns, so that one run on one machine compare
 from __future__ import annotations
 
 import dataclasses
-import multiprocessing
 import os
 import statistics
 import tempfile
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from model.errors import UserError
 from model.machine import processor
 from training.recipe import Recipe
+from training.worker import Worker
 
 if TYPE_CHECKING:
     from torch import nn
@@ -75,36 +75,14 @@ def bench_train(recipe: Recipe, corpora: Path | None, quick: bool, log: Callable
     }
 
 
-class _Worker:
-    """One engine in its own process."""
-
+class _Worker(Worker):
     def __init__(self, engine: str, recipe: Recipe, folder: Path) -> None:
-        self._engine = engine
-        context = multiprocessing.get_context("spawn")
-        self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, engine, recipe, folder))
-        self._process.start()
-        other.close()  # so that its end is seen here
-        self.parameters, self.threads = self._answer()
+        super().__init__(engine, _serve, engine, recipe, folder)
+        self.parameters, self.threads = self.answer()
 
     def run(self, seconds: float) -> float:
         """Target tokens a second."""
-        self._pipe.send(seconds)
-        return self._answer()
-
-    def _answer(self) -> Any:
-        try:
-            answer = self._pipe.recv()
-        except EOFError:
-            raise UserError(f"the process of the engine '{self._engine}' has died; is there memory enough?") from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def close(self) -> None:
-        if self._process.is_alive():
-            self._pipe.send(None)
-        self._process.join()
+        return float(self.ask(seconds))
 
 
 def _serve(pipe: Connection, engine: str, recipe: Recipe, folder: Path) -> None:
