@@ -30,6 +30,7 @@ class TrainingConfig:
     max_tokens: int = 128  # pairs with a longer side are left out, and counted
     learning_rate: float = 2e-3  # peak, reached after the warm-up, then falls with 1 / sqrt(step)
     warmup_steps: int = 1_000
+    decay_steps: int = 0  # the last steps before max_steps, in which the rate falls to zero
     weight_decay: float = 0.0
     label_smoothing: float = 0.1
     bpe_dropout: float = 0.0  # share of merges skipped at random (Provilkov et al. 2020); 0.1 there
@@ -43,7 +44,8 @@ class TrainingConfig:
     patience: int = 0  # stop after this many validations without a better BLEU; 0 never
     save_minutes: float = 5.0
     log_steps: int = 50
-    initial: str = ""  # checkpoint to start from, where the run has no state yet
+    # checkpoint to start from, where the run has no state yet; this model's feed-forward layers may be wider
+    initial: str = ""
     initial_step: int = 0  # where on the schedule such a start stands
 
     def __post_init__(self) -> None:
@@ -57,7 +59,7 @@ class TrainingConfig:
             "log_steps",
         ):
             check(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1")
-        for name in ("weight_decay", "average_checkpoints", "patience", "save_minutes", "initial_step"):
+        for name in ("weight_decay", "decay_steps", "average_checkpoints", "patience", "save_minutes", "initial_step"):
             check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} must not be negative")
         check(self.max_hours > 0.0, f"max_hours = {self.max_hours} must be positive")
         check(0.0 <= self.label_smoothing < 1.0, f"label_smoothing = {self.label_smoothing} must lie in [0, 1)")

@@ -215,7 +215,8 @@ class Trainer:
         return float(totals[1]), int(totals[0])
 
     def _rate(self) -> float:
-        return learning_rate(self.step, self.config.learning_rate, self.config.warmup_steps, self.warm_from)
+        c = self.config
+        return learning_rate(self.step, c.learning_rate, c.warmup_steps, self.warm_from, c.max_steps, c.decay_steps)
 
     @torch.no_grad()
     def _move_average(self) -> None:
@@ -314,7 +315,7 @@ class Trainer:
         if loaded.vocabulary.model != self.vocabulary.model:
             raise UserError(f"{path} has another vocabulary than this run; set vocabulary.path to its vocabulary.model")
         try:
-            self.model.load_state_dict(loaded.weights)
+            self.model.load_state_dict(widened(loaded.weights, self.model))
         except RuntimeError as error:
             raise UserError(f"{path} has another architecture: {' '.join(str(error).split())[:200]}") from None
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
@@ -379,6 +380,24 @@ class Trainer:
         line = {"step": self.step, "tokens": self.tokens, "time": round(time.time(), 1)} | values
         with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+
+@torch.no_grad()
+def widened(weights: dict[str, Tensor], model: Transformer) -> dict[str, Tensor]:
+    """The weights of a model with narrower feed-forward layers, for ``model``, which then computes what that one did:
+    the units that are new come as they were drawn and feed nothing yet (compare Net2Net, Chen et al. 2016).
+    """
+    result = dict(weights)
+    for name, fresh in model.state_dict().items():
+        if "feed_forward" in name and name in weights:
+            old = weights[name]
+            grown = fresh.clone()
+            if name.endswith("output.weight"):
+                grown.zero_()
+            if all(have <= wanted for have, wanted in zip(old.shape, grown.shape, strict=True)):
+                grown[tuple(map(slice, old.shape))] = old
+                result[name] = grown
+    return result
 
 
 def keep_freed_memory() -> None:

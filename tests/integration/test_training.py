@@ -202,9 +202,12 @@ def test_weights_alone_start_a_new_run(language: Path, tmp_path: Path) -> None:
         f"vocabulary.path='{best / 'vocabulary.model'}'",
         "training.initial_step=100",
         "training.max_steps=102",
+        "model.d_ff=200",  # wider than the first
     ]
     train(load_recipe(recipe, overrides), tmp_path / "second")
     assert list(losses(tmp_path / "second")) == [101, 102]
+    with pytest.raises(UserError, match="another architecture"):
+        train(load_recipe(recipe, [*overrides, "model.d_ff=8"]), tmp_path / "narrower")
     assert Translator.load(tmp_path / "second" / "last").languages == ("de", "en")
 
 

@@ -27,3 +27,13 @@ def test_a_warm_start_rises_again_to_the_same_curve(start: int, warmup: int, aft
     rate = learning_rate(start + after, 1e-3, warmup, warm_from=start)
     usual = 1e-3 * min(1.0, (warmup / (start + after)) ** 0.5)
     assert rate == pytest.approx(usual * min(1.0, after / warmup))
+
+
+@given(st.integers(1, 500), st.integers(0, 500))
+def test_falls_to_zero_at_the_end(decay: int, start: int) -> None:
+    limit = start + 1000
+    rates = [learning_rate(step, 1e-3, 100, start, limit, decay) for step in range(start + 1, limit + 2)]
+    usual = [learning_rate(step, 1e-3, 100, start) for step in range(start + 1, limit + 2)]
+    assert rates[: 1001 - decay] == usual[: 1001 - decay]  # until then as without
+    shares = [rate / one for rate, one in zip(rates, usual, strict=True)][1000 - decay :]
+    assert shares == pytest.approx([1 - k / decay for k in range(decay + 1)])
