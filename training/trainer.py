@@ -315,7 +315,7 @@ class Trainer:
         if loaded.vocabulary.model != self.vocabulary.model:
             raise UserError(f"{path} has another vocabulary than this run; set vocabulary.path to its vocabulary.model")
         try:
-            self.model.load_state_dict(widened(loaded.weights, self.model))
+            self.model.load_state_dict(grown(loaded.weights, self.model))
         except RuntimeError as error:
             raise UserError(f"{path} has another architecture: {' '.join(str(error).split())[:200]}") from None
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
@@ -383,20 +383,19 @@ class Trainer:
 
 
 @torch.no_grad()
-def widened(weights: dict[str, Tensor], model: Transformer) -> dict[str, Tensor]:
-    """The weights of a model with narrower feed-forward layers, for ``model``, which then computes what that one did:
-    the units that are new come as they were drawn and feed nothing yet (compare Net2Net, Chen et al. 2016).
+def grown(weights: dict[str, Tensor], model: Transformer) -> dict[str, Tensor]:
+    """The weights of a smaller model for ``model``, which has wider feed-forward layers or more layers, and then
+    computes what that one did (pre-norm): what is new comes as it was drawn and adds nothing to the residual stream yet
+    (compare Net2Net, Chen et al. 2016).
     """
     result = dict(weights)
     for name, fresh in model.state_dict().items():
-        if "feed_forward" in name and name in weights:
-            old = weights[name]
-            grown = fresh.clone()
-            if name.endswith("output.weight"):
-                grown.zero_()
-            if all(have <= wanted for have, wanted in zip(old.shape, grown.shape, strict=True)):
-                grown[tuple(map(slice, old.shape))] = old
-                result[name] = grown
+        old = weights.get(name)
+        if old is None:
+            result[name] = fresh * 0.0 if ".output." in name else fresh
+        elif "feed_forward" in name and all(a <= b for a, b in zip(old.shape, fresh.shape, strict=True)):
+            result[name] = fresh * 0.0 if ".output." in name else fresh.clone()
+            result[name][tuple(map(slice, old.shape))] = old
     return result
 
 
