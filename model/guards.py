@@ -2,7 +2,7 @@
 
 Pure functions on (source, hypothesis). A ``Translator`` asks them about every sentence: where its best hypothesis is
 doubtful it looks for a clean one among all hypotheses of the beam, and what cannot be helped is a warning. Items that
-are no language (URLs, e-mail addresses, placeholders, tags) must come out as often as they went in, character for
+are no language (URLs, e-mail addresses, placeholders, tags, emoji) must come out as often as they went in, character for
 character: where no hypothesis has them, the sentence is translated in parts around them. Numbers must keep their
 digits; their separators may change, since "3.5" is "3,5" in German, and so may the clock: "2:40 pm" is "14:40".
 """
@@ -19,14 +19,16 @@ LOOP_TIMES = {1: 4, 2: 3}  # so many times in a row is a loop, by words of the p
 LENGTH_SLACK, LENGTH_RATIO = 20, 2.5  # suspicious: (longer + slack) / (shorter + slack) characters above the ratio
 COPY_WORDS, COPY_SHARE = 4, 0.8  # a copy: more than this share of at least so many different words is the source's
 
+EMOJI = "\u2600-\u27bf\U0001f000-\U0001faff"
 _ITEM = re.compile(
     r"(?:https?://|ftp://|www\.)[^\s<>\"']*[\w/=&#%~+-]"  # URL, without the full stop that ends the sentence
     r"|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"  # e-mail address
     r"|\$?\{\{?[\w.:-]*\}\}?"  # {name}, {0}, {}, {{name}}, ${name}
     r"|%(?:\(\w+\)|\d+\$)?[-+#0]*\d*(?:\.\d+)?[sdiufxXgGeEc@](?!\w)"  # %s, %(name)d, %1$s, %.2f
     r"|</?[A-Za-z][\w-]*(?:\s[^<>]*)?/?>"  # <b>, </b>, <a href="...">, <br/>
+    f"|[{EMOJI}][{EMOJI}\u200d\ufe0f]*"  # with its skin tones, joiners and variation selectors
 )
-_MAYBE_ITEM = re.compile(r"[{%<@]|://|www\.")  # none of these, no item
+_MAYBE_ITEM = re.compile(rf"[{{%<@{EMOJI}]|://|www\.")  # none of these, no item
 _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"\d(?:(?:[\d.,:]|[ \xa0\u202f](?=\d{3}\b))*\d)?")  # 7; 3.5; 2:40; 1,000; 1 000
 _AFTERNOON = re.compile(r"(1[01]|0?[1-9])((?::\d\d)?)\s*p\.?m\b", re.IGNORECASE)

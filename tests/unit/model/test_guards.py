@@ -13,7 +13,7 @@ from model.vocabulary import Vocabulary
 
 ITEMS = st.sampled_from(
     r"https://example.org/a?b=1&c=%20d www.x.de/y jo.do+x@mail.example.com {name} {0} {} {{user}} ${HOME} "
-    "%s %(count)d %1$s %.2f <b> </b> <br/>".split()
+    "%s %(count)d %1$s %.2f <b> </b> <br/> 😀 ❤️ 👍🏽 👩‍👩‍👧".split()
 )
 TEXTS = st.lists(st.one_of(st.sampled_from(["the cat", "wo ist", "good", ",", "(", "station."]), ITEMS), max_size=6)
 
@@ -37,6 +37,7 @@ TEXTS = st.lists(st.one_of(st.sampled_from(["the cat", "wo ist", "good", ",", "(
         ("Hello {name}!", "Hallo {Name}!", ["ITEM_CHANGED"]),
         ("Hello %s!", "Hallo %s %s!", ["ITEM_CHANGED"]),
         ("See www.x.org/a.", "Siehe www.x.org/a.", []),
+        ("Happy 😀 and tired 👍🏽!", "Froh 😀 und müde 👍!", ["ITEM_CHANGED"]),
         ("It is 50% sure.", "Es ist zu 50 % sicher.", []),
     ],
 )
