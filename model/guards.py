@@ -2,8 +2,8 @@
 
 Pure functions on (source, hypothesis). A ``Translator`` asks them about every sentence: where its best hypothesis is
 doubtful it looks for a clean one among all hypotheses of the beam, and what cannot be helped is a warning. Items that
-are no language (URLs, e-mail addresses, placeholders, tags, emoji) must come out as often as they went in, character for
-character: where no hypothesis has them, the sentence is translated in parts around them. Numbers must keep their
+are no language (URLs, e-mail addresses, placeholders, tags, emoji) must come out as often as they went in, character
+for character: where no hypothesis has them, the sentence is translated in parts around them. Numbers must keep their
 digits; their separators may change, since "3.5" is "3,5" in German, and so may the clock: "2:40 pm" is "14:40".
 """
 

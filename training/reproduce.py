@@ -31,7 +31,7 @@ def reproduce(
     recipe: Path, out: Path, seeds: Sequence[int], overrides: Sequence[str], log: Callable[[str], None]
 ) -> dict[str, Any]:
     """Train and score; returns one row for each test set, metric and checkpoint."""
-    from training.trainer import train
+    from training.trainer import Trainer
 
     scores: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
     signatures: dict[str, str] = {}
@@ -40,7 +40,9 @@ def reproduce(
         check(bool(loaded.tests), f"{recipe} has no [[test]] to score on")
         folder = out / f"seed-{seed}"
         log(f"seed {seed} in {folder}")
-        train(loaded, folder, resume=True)
+        trainer = Trainer(loaded, folder, resume=True)
+        trainer.run()
+        check(not trainer.interrupted, f"stopped while it trained seed {seed}; the same command goes on from there")
         for test, metric, checkpoint, value, signature in _score(loaded, folder):
             scores[test, metric, checkpoint].append(value)
             signatures[metric] = signature

@@ -105,7 +105,7 @@ class Trainer:
         )
         self.step, self.warm_from, self.tokens, self.best, self.stale = 0, 0, 0, -1.0, 0
         self.snapshots: list[str] = []
-        self.stop = False
+        self.stop = self.interrupted = False
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=0.0,
@@ -353,7 +353,7 @@ class Trainer:
 
     def _ask_to_stop(self, number: int, frame: Any) -> None:
         self.log("stopping after this step ...")
-        self.stop = True
+        self.stop = self.interrupted = True
 
     def _agree(self, stop: bool) -> bool:
         """All processes leave the loop together."""

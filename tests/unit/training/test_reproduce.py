@@ -1,10 +1,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import statistics
+import threading
+import time
 from pathlib import Path
 
 import pytest
+import safetensors
 from click.testing import CliRunner
 
 from model.errors import UserError
@@ -30,6 +35,26 @@ def test_from_corpus_to_scores_of_two_seeds(tiny_recipe: Path, tmp_path: Path) -
     assert weights[0] != weights[1]
     again = reproduce(tiny_recipe, tmp_path, [3], arguments[7::2], print)  # trained already: only scored
     assert [row["scores"] for row in again["rows"]] == [row["scores"][:1] for row in report["rows"]]
+
+
+def test_what_is_stopped_goes_on_and_nothing_is_scored_before(tiny_recipe: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    def stop() -> None:  # as soon as it trains
+        while not (tmp_path / "seed-3" / "log.jsonl").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    with pytest.raises(UserError, match="trained seed 3; the same command goes on"):
+        reproduce(tiny_recipe, tmp_path, [3, 4], ["training.max_steps=100000", "training.log_steps=1"], lines.append)
+    assert len(lines) == 1 and not (tmp_path / "seed-4").exists()
+    assert reproduce(tiny_recipe, tmp_path, [3], [f"training.max_steps={steps_of(tmp_path / 'seed-3')}"], print)["rows"]
+
+
+def steps_of(folder: Path) -> int:
+    with safetensors.safe_open(folder / "state.safetensors", "pt") as file:
+        return int(json.loads(file.metadata()["progress"])["step"])
 
 
 def test_what_a_user_can_do_wrong(tiny_recipe: Path, tmp_path: Path) -> None:
