@@ -1,9 +1,11 @@
 """Which word of the source became which word of the translation, read off the attention to the source.
 
-A target word's link goes to the source word that gets most of its attention, averaged over the heads of the last
-decoder layer, in the step that writes the word. On our own aligned sentences that has the fewest errors with the
-shipped model: 12.7 % against 23.7 % for the layer before it. The step that reads the word, which Chen et al. 2020
-recommend for deeper decoders, has 88.3 % (`nmt attention --heads`). A word is a run of characters without white space.
+A target word's link goes to the source word that gets most of its attention, averaged over the heads of one decoder
+layer, in the step that writes the word. Which layer aligns differs between models (others rest on separators), so each
+sentence takes the one whose links reach the most source words. On our own aligned sentences the shipped model has
+13.4 % errors that way, and 23.7, 12.7 and 78.7 % in its three layers (`nmt attention --heads`); the step that reads
+the word, which Chen et al. 2020 recommend for deeper decoders, has 78 % and more. A word is a run of characters without
+white space.
 """
 
 from __future__ import annotations
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from model.vocabulary import Vocabulary
 
 BATCH = 32  # sentences that are looked at together
-LAYER = -1
 _WORD = re.compile(r"\S+")
 
 
@@ -62,9 +63,9 @@ def align(translator: Translator, translations: Sequence[Translation]) -> list[T
     for start in range(0, len(pairs), BATCH):
         batch = pairs[start : start + BATCH]
         for (source, target), maps in zip(batch, attention_maps(translator.model, batch), strict=True):
-            weights = source_attention(maps, len(source))[LAYER].mean(0)[:-1]  # the last row writes EOS
+            layers = source_attention(maps, len(source)).mean(1)[:, :-1]  # the last row writes EOS
             words = [word_of_pieces(translator.vocabulary, ids) for ids in (source, target)]
-            links[source, target] = link_words(weights, *words)
+            links[source, target] = best_links([link_words(weights, *words) for weights in layers])
     return [
         replace(one, hypotheses=tuple(_aligned(translator, one, hypothesis, links) for hypothesis in one.hypotheses))
         for one in translations
@@ -122,6 +123,11 @@ def link_words(
     table = table / table.sum(1, keepdim=True).clamp_min(1e-9)
     best = table.max(1)
     return [(int(i), j, float(weight)) for j, (i, weight) in enumerate(zip(best.indices, best.values, strict=True))]
+
+
+def best_links(layers: Sequence[list[tuple[int, int, float]]]) -> list[tuple[int, int, float]]:
+    """Those that reach the most source words, of several layers' links; where they are equal, the surest."""
+    return max(layers, key=lambda links: (len({i for i, _, _ in links}), sum(weight for _, _, weight in links)))
 
 
 def word_weights(weights: Tensor, row_words: Sequence[int | None], column_words: Sequence[int | None]) -> Tensor:

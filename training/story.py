@@ -174,7 +174,7 @@ def main(folder: Path) -> None:
     draw_gradients(folder / "gradients.png")
     draw_search(translator, folder / "beam.png")
     explanation = translator.explain(TIGER, "en", "de")
-    attention.draw(explanation, folder / "cross.png", ["cross"])
+    attention.draw(explanation, folder / "cross.png", ["cross"], 1)
     attention.draw_word(explanation, folder / "it.png", "it", "encoder")
     attention.draw(explanation, folder / "head-previous.png", ["encoder"], 2, 0)
 

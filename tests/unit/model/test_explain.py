@@ -10,7 +10,7 @@ import torch
 from samples import sentences
 from torch import Tensor
 
-from model.alignment import link_words, word_of_pieces, word_weights
+from model.alignment import best_links, link_words, word_of_pieces, word_weights
 from model.attention import CrossAttention, SelfAttention
 from model.config import ModelConfig, SearchConfig
 from model.errors import UserError
@@ -115,6 +115,13 @@ def test_weights_of_words_are_means_of_rows_and_sums_of_columns() -> None:
     torch.testing.assert_close(found, torch.tensor([[0.3, 0.475]]))
     assert link_words(weights, [0, None, 1], [0, 0]) == [(1, 0, pytest.approx(0.475 / 0.775))]
     assert link_words(weights, [None] * 3, [0, 1]) == []
+
+
+def test_the_layer_that_reaches_most_words_aligns() -> None:
+    on_separators, aligned = [(2, 0, 0.9), (2, 1, 0.9), (2, 2, 0.9)], [(0, 0, 0.4), (1, 1, 0.4), (2, 2, 0.4)]
+    surer = [(0, 0, 0.5), (1, 1, 0.5), (2, 2, 0.5)]
+    assert best_links([on_separators, aligned]) == best_links([aligned, on_separators]) == aligned
+    assert best_links([surer, on_separators, aligned]) == surer
 
 
 @architectures
