@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.alignment import link_words, word_of_pieces, word_weights
+from model.alignment import best_links, link_words, word_of_pieces, word_weights
 from model.explain import attention_maps, source_attention
 from model.translator import Translator
 from model.vocabulary import BOS, Vocabulary
@@ -32,7 +32,8 @@ Words = tuple[list[int], list[bool]]  # the word of each piece; whether a word i
 @dataclass(frozen=True)
 class HeadReport:
     """Shares, 0 to 1, by kind of map: {"encoder": {"previous word": (L, H), ...}, ...}. ``alignment`` holds an error
-    rate (AER) for each layer, rows "as it reads" and "as it writes" the word, and ``chance`` what guessing would score.
+    rate (AER) for each layer, by the step that "reads" and the one that "writes" the word, and, of the latter, one for
+    the layers that ``model.alignment`` has "chosen"; ``chance`` is what guessing would score.
     """
 
     roles: dict[str, dict[str, Tensor]]
@@ -58,9 +59,10 @@ class HeadReport:
         lines.append("* the best head of its kind; layers and heads count from 0")
         if self.chance:
             lines.append(f"coreference: own sentences; a guess among the words before it scores {self.chance:.0%}")
-        for when, errors in self.alignment.items():
-            cells_text = ", ".join(f"layer {layer} {error:.1%}" for layer, error in enumerate(errors))
+        for when in ("reads", "writes"):
+            cells_text = ", ".join(f"layer {layer} {error:.1%}" for layer, error in enumerate(self.alignment[when]))
             lines.append(f"alignment error rate, mean of the heads, the step that {when} the word: {cells_text}")
+        lines.append(f"as `nmt translate --alignments` chooses among the layers: {self.alignment['chosen'][0]:.1%}")
         return "\n".join(lines)
 
 
@@ -150,9 +152,8 @@ def coreference(translator: Translator) -> tuple[Tensor, float]:
 
 
 def alignment_errors(translator: Translator) -> dict[str, list[float]]:
-    """AER of our own aligned sentences (Och & Ney 2003, all links sure): by the step that reads the target word, and
-    by the one that writes it; one for each layer, averaged over its heads.
-    """
+    """AER of our own aligned sentences (Och & Ney 2003, all links sure), of the mean of each layer's heads: see
+    ``HeadReport``."""
     lines = (PROBES / "alignment.en-de.tsv").read_text(encoding="utf-8").splitlines()
     totals: dict[str, list[list[int]]] = {}
     for line in lines:
@@ -163,10 +164,10 @@ def alignment_errors(translator: Translator) -> dict[str, list[float]]:
         (maps,) = attention_maps(translator.model, [(source, target)])
         sides = [word_of_pieces(translator.vocabulary, ids) for ids in (source, target)]
         heads = source_attention(maps, len(source)).mean(1)  # (L, T, S)
-        for when, rows in (("reads", heads[:, 1:]), ("writes", heads[:, :-1])):
-            for layer, weights in enumerate(rows):
-                links = {(i, j) for i, j, _ in link_words(weights, *sides)}
-                kept = totals.setdefault(when, [[0, 0] for _ in rows])[layer]
-                kept[0] += 2 * len(links & gold)
-                kept[1] += len(links) + len(gold)
+        reads, writes = ([link_words(x, *sides) for x in rows.unbind()] for rows in (heads[:, 1:], heads[:, :-1]))
+        for when, layers in (("reads", reads), ("writes", writes), ("chosen", [best_links(writes)])):
+            counts = totals.setdefault(when, [[0, 0] for _ in layers])
+            for count, links in zip(counts, layers, strict=True):
+                count[0] += 2 * len({(i, j) for i, j, _ in links} & gold)
+                count[1] += len(links) + len(gold)
     return {when: [1 - right / whole for right, whole in layers] for when, layers in totals.items()}

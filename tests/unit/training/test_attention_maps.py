@@ -128,6 +128,7 @@ def test_scores_of_a_random_model_are_shares(translator: Translator) -> None:
 def test_the_shipped_model_has_heads_that_do_one_thing_and_aligns_words() -> None:
     shipped = Translator.load(dtype="float32")
     errors = alignment_errors(shipped)
-    assert min(errors["writes"]) < 0.25 and errors["writes"][-1] == min(x for found in errors.values() for x in found)
+    assert min(errors["writes"]) < min(errors["reads"])
+    assert errors["chosen"][0] < min(0.25, min(errors["writes"]) + 0.05)  # no worse for not knowing which layer is best
     found, chance = coreference(shipped)
     assert float(found.max()) > 2 * chance
