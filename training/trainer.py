@@ -391,11 +391,12 @@ def grown(weights: dict[str, Tensor], model: Transformer) -> dict[str, Tensor]:
     result = dict(weights)
     for name, fresh in model.state_dict().items():
         old = weights.get(name)
+        new = fresh * 0.0 if ".output." in name else fresh.clone()
         if old is None:
-            result[name] = fresh * 0.0 if ".output." in name else fresh
-        elif "feed_forward" in name and all(a <= b for a, b in zip(old.shape, fresh.shape, strict=True)):
-            result[name] = fresh * 0.0 if ".output." in name else fresh.clone()
-            result[name][tuple(map(slice, old.shape))] = old
+            result[name] = new
+        elif "feed_forward" in name and all(a <= b for a, b in zip(old.shape, new.shape, strict=True)):
+            new[tuple(map(slice, old.shape))] = old
+            result[name] = new
     return result
 
 
