@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from service.detection import detect
 from service.documents.html import parse
 from service.documents.inline import Unit
-from service.scheduler import How
+from service.jobs import How
 
 if TYPE_CHECKING:
     from model.translator import Document, Translation

@@ -10,7 +10,7 @@ from google.rpc import code_pb2
 from protos.translation.v1 import translation_pb2 as pb
 from service.config import ServiceConfig
 from service.contents import Content
-from service.scheduler import How
+from service.jobs import How
 from service.validation import RefusedError, characters_of, check_request
 
 if TYPE_CHECKING:

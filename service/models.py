@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from model.config import SearchConfig
 from model.errors import CheckpointError, UserError
 from service.detection import detect
-from service.scheduler import Caller, How, Scheduler
+from service.jobs import Caller, How
+from service.scheduler import Scheduler
 
 if TYPE_CHECKING:
     from model.translator import Translator

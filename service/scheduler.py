@@ -1,37 +1,36 @@
-"""Continuous batching: the model's own thread, and the fair queue in front of it.
+"""Continuous batching: the threads of the model, and the fair queue in front of them.
 
-The sentences of all requests wait in one queue (``service.fairness``). Between two steps they join the search pool of
-their model and search settings, as far as the rows allow, and each leaves as soon as it is finished: batches grow with
-the load, and an idle server answers at once. Several pools step in turn. What is cancelled or too late frees its rows
-before the next step.
+The sentences of all requests wait in one queue (``service.fairness``). Each thread of the model has search pools of
+its own (``service.pools``). Between two steps sentences join the pool of their model and search settings, as far as the
+rows allow, and each leaves as soon as it is finished: batches grow with the load, and an idle server answers at once.
+What is cancelled or too late frees its rows before the next step.
+
+Threads with a pool each make better use of the cores than one that shares out the work of every step: they do not wait
+for each other, and one computes while another is in Python.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
-from collections.abc import Hashable, Iterable, Sequence
-from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from model.config import SearchConfig
+from model.config import MAX_BEAM
 from service.config import ServiceConfig
 from service.fairness import FairQueue
+from service.jobs import Caller, How, Job, Sentence
 from service.metrics import Metrics
+from service.pools import Pools
 
 if TYPE_CHECKING:
-    from model.glossary import Glossary
-    from model.translator import Document, Source, Translation, Translator
-    from model.vocabulary import Phrase
+    from model.translator import Document, Translation
 
-log = logging.getLogger(__name__)
 # Encoding sentences one by one costs more than a group: they join a running pool when they are this share of what is
 # live, or after so many steps, whichever comes first.
 JOIN_SHARE, JOIN_STEPS = 0.25, 4
-IDLE_POOLS = 4  # empty pools that are kept for the next request of their kind
 SPEED_WEIGHT = 0.05  # of the newest step in the measured speed
 
 
@@ -47,127 +46,27 @@ class DeadlineError(Exception):
     """The caller's deadline passed while its request waited, or cannot be met."""
 
 
-@dataclass(frozen=True)
-class How:
-    """How a text is to be translated."""
-
-    translator: Translator
-    source: str  # "" where it is to be detected
-    target: str
-    search: SearchConfig
-    formality: str = "default"
-    glossary: Glossary | None = None
-    html: bool = False
-    alignment: bool = False  # of the words, once the translation is there
-
-
-@dataclass(frozen=True)
-class Caller:
-    """For whom: turns are shared between clients, then between the calls of each."""
-
-    client: Hashable
-    call: Hashable
-    deadline: float  # of time.monotonic, in seconds; math.inf without one
-
-
-@dataclass(eq=False)
-class _Job:
-    """One text on its way. ``results``: for each of the document's sources, None until it is found."""
-
-    document: Document
-    how: How
-    caller: Caller
-    results: list[Any]
-    future: Future[Translation] = field(default_factory=Future)
-    reviewed: bool = False
-    begin: float = field(default_factory=time.monotonic)
-
-    def missing(self) -> list[int]:
-        return [i for i, found in enumerate(self.results) if found is None]
-
-    def again(self, index: int) -> _Sentence:
-        """The second search for a sentence."""
-        translator = self.how.translator
-        required = translator.required(self.document, index)
-        search = translator.search_for(required, translator.wider(self.how.search))
-        return _Sentence(self, index, search, required)
-
-
-@dataclass(frozen=True, eq=False)
-class _Sentence:
-    """One source of a job, in the queue or in a pool."""
-
-    job: _Job
-    index: int
-    search: SearchConfig
-    required: tuple[Phrase, ...] = ()
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        return self.job.document.sources[self.index]
-
-    @property
-    def what(self) -> Source:
-        return self.ids, self.required
-
-    @property
-    def rows(self) -> int:
-        return self.search.rows
-
-
-class _Pool:
-    """A search pool and who waits for which of its sentences; the same sentence is in it once."""
-
-    def __init__(self, how: How, search: SearchConfig) -> None:
-        self.how, self.search = how, search
-        self.pool = how.translator.pool(search)
-        self.waiting: dict[int, list[_Sentence]] = {}  # by ticket
-        self.tickets: dict[Source, int] = {}
-
-    @property
-    def rows(self) -> int:
-        return len(self.waiting) * int(self.pool.beam)
-
-    def add(self, sentences: Sequence[_Sentence]) -> None:
-        """Let sentences join; those whose source is in the pool already share its place."""
-        fresh = list(dict.fromkeys(s.what for s in sentences if s.what not in self.tickets))
-        tickets = self.pool.add([ids for ids, _ in fresh], [required for _, required in fresh])
-        for what, ticket in zip(fresh, tickets, strict=True):
-            self.tickets[what], self.waiting[ticket] = ticket, []
-        for sentence in sentences:
-            self.waiting[self.tickets[sentence.what]].append(sentence)
-
-    def step(self) -> list[tuple[list[_Sentence], Any]]:
-        return [(self._forget(ticket), results) for ticket, results in self.pool.step()]
-
-    def drop_dead(self) -> None:
-        dead = {ticket for ticket, who in self.waiting.items() if all(s.job.future.done() for s in who)}
-        if dead:
-            self.pool.drop(dead)
-            for ticket in dead:
-                self._forget(ticket)
-
-    def _forget(self, ticket: int) -> list[_Sentence]:
-        sentences = self.waiting.pop(ticket)
-        del self.tickets[sentences[0].what]
-        return sentences
-
-
 class Scheduler:
-    """Translates on a thread of its own what the other threads submit."""
+    """Translates on ``threads`` threads of its own what the other threads submit. Each has its share of ``pool_rows``;
+    fewer threads work where that is less than the widest beam needs."""
 
-    def __init__(self, config: ServiceConfig, metrics: Metrics | None = None) -> None:
+    def __init__(self, config: ServiceConfig, metrics: Metrics | None = None, threads: int = 1) -> None:
         self._config = config
         self._metrics = metrics or Metrics()
-        self._queue: FairQueue[_Sentence] = FairQueue()
-        self._jobs: set[_Job] = set()  # unfinished
-        self._changed = threading.Condition()  # guards the two above and _closed
+        threads = min(threads, config.pool_rows // MAX_BEAM)
+        self._rows = config.pool_rows // threads  # at most, of one thread
+        self._threads = [
+            threading.Thread(target=self._run, args=(i,), name=f"model-{i}", daemon=True) for i in range(threads)
+        ]
+        self._changed = threading.Condition()  # guards all that follows
+        self._queue: FairQueue[Sentence] = FairQueue()
+        self._jobs: set[Job] = set()  # unfinished
         self._closed = False
-        self._pools: list[_Pool] = []  # of the model's thread alone, as are the next two
-        self._steps = 0  # since sentences joined
-        self._speed = 0.0  # rows times steps a second of a well-filled pool; 0 until it was measured
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
-        self._thread.start()
+        self._live = [0] * threads  # rows of each thread
+        self._steps = [0] * threads  # since sentences joined
+        self._speed = 0.0  # rows times steps a second of well-filled pools; 0 until it was measured
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting_tokens(self) -> int:
@@ -182,15 +81,15 @@ class Scheduler:
         ``queue_tokens`` would wait or the others' work leaves too little time for the deadline, DeadlineError where
         even an idle server could not meet it. ``limited=False``: neither (the server's own warm-up).
         """
-        jobs = [_Job(document, how, caller, [None] * len(document.sources)) for document in documents]
-        sentences = [_Sentence(job, i, how.search) for job in jobs for i in range(len(job.results))]
+        jobs = [Job(document, how, caller, [None] * len(document.sources)) for document in documents]
+        sentences = [Sentence(job, i, how.search) for job in jobs for i in range(len(job.results))]
         with self._changed:
             if limited:
                 self._admit(sentences, caller)
             for sentence in sentences:
                 self._push(sentence)
             self._jobs.update(job for job in jobs if job.results)
-            self._changed.notify()
+            self._changed.notify(len(sentences))
         for job in jobs:
             if not job.results:  # blank text
                 self._complete(job)
@@ -202,14 +101,16 @@ class Scheduler:
             self._admit((), Caller(None, None, math.inf))
 
     def close(self, timeout: float) -> bool:
-        """Finish what is queued, then end the thread. False if it is still at work after ``timeout`` seconds."""
+        """Finish what is queued, then end the threads. False if one is still at work after ``timeout`` seconds."""
+        until = time.monotonic() + timeout
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
 
-    def _admit(self, sentences: Sequence[_Sentence], caller: Caller) -> None:
+    def _admit(self, sentences: Sequence[Sentence], caller: Caller) -> None:
         tokens = sum(len(sentence.ids) for sentence in sentences)
         if self._queue.tokens and self._queue.tokens + max(tokens, 1) > self._config.queue_tokens:
             self._discard_dead()  # those that were cancelled while they waited make room
@@ -237,7 +138,7 @@ class Scheduler:
                 needed - remaining,
             )
 
-    def _push(self, sentence: _Sentence) -> None:
+    def _push(self, sentence: Sentence) -> None:
         caller = sentence.job.caller
         self._queue.push(caller.client, caller.call, sentence, len(sentence.ids))
 
@@ -246,103 +147,71 @@ class Scheduler:
         now = time.monotonic()
         for job in list(self._jobs):
             if job.caller.deadline <= now:
-                _settle(job, DeadlineError("the deadline passed before the translation was finished"))
+                job.settle(DeadlineError("the deadline passed before the translation was finished"))
             if job.future.done():
                 self._jobs.discard(job)
                 self._queue.discard(job.caller.client, job.caller.call, lambda s: s.job.future.done())
 
-    def _run(self) -> None:
+    def _run(self, number: int) -> None:
+        """One thread of the model: sentences join its pools, they make a step, and what is finished is answered."""
+        pools = Pools(self._fail)
         while True:
             with self._changed:
-                while not self._queue and not any(pool.waiting for pool in self._pools):
+                self._live[number] = pools.rows
+                while not self._queue and not pools.rows:
                     if self._closed:
                         return
                     self._changed.wait()
                 begin = time.monotonic()
                 self._discard_dead()
-                rows = sum(pool.rows for pool in self._pools)
-                joining = self._next_group(rows)
-            for pool in self._pools:
-                pool.drop_dead()
-            self._join(joining)
-            self._step(begin)
+                joining = self._next_group(number)
+            pools.drop_dead()
+            for sentence in joining:
+                self._metrics.queue_seconds.observe(begin - sentence.job.begin)
+            pools.join(joining)
+            rows = pools.rows
+            finished = pools.step()
+            self._metrics.step_rows.observe(rows)
+            with self._changed:
+                if rows >= self._rows // 2:
+                    speed = rows * len(self._threads) / (time.monotonic() - begin)
+                    self._speed += (speed - self._speed) * (SPEED_WEIGHT if self._speed else 1.0)
+                complete = [
+                    sentence.job
+                    for sentences, results in finished
+                    for sentence in sentences
+                    if self._is_last(sentence, results)
+                ]
+            for job in complete:
+                self._complete(job)
 
-    def _next_group(self, live: int) -> list[_Sentence]:
-        """The sentences that may join now, in the order of their turns. Call with the lock."""
-        self._steps += 1
-        free = self._config.pool_rows - live
+    def _next_group(self, number: int) -> list[Sentence]:
+        """The sentences that may join the pools of a thread now, in the order of their turns: as many as give it its
+        share of what is live and waiting. Call with the lock."""
+        self._steps[number] += 1
         head = self._queue.peek()
-        if head is None or head.rows > free:
+        if head is None:
             return []
-        if min(free, len(self._queue) * head.rows) < JOIN_SHARE * live and self._steps < JOIN_STEPS:
+        live = self._live[number]
+        share = min(self._rows, (sum(self._live) + len(self._queue) * head.rows) / len(self._threads))
+        if share - live < JOIN_SHARE * live and self._steps[number] < JOIN_STEPS:
             return []
-        group: list[_Sentence] = []
-        while (head := self._queue.peek()) is not None and head.rows <= free:
+        group: list[Sentence] = []
+        while (head := self._queue.peek()) is not None and live < share and live + head.rows <= self._rows:
             group.append(self._queue.pop())
-            free -= head.rows
-        self._steps = 0
+            live += head.rows
+        if group:
+            self._live[number], self._steps[number] = live, 0
         return group
 
-    def _join(self, sentences: Iterable[_Sentence]) -> None:
-        groups: dict[tuple[int, SearchConfig], list[_Sentence]] = {}
-        for sentence in sentences:
-            groups.setdefault((id(sentence.job.how.translator), sentence.search), []).append(sentence)
-            self._metrics.queue_seconds.observe(time.monotonic() - sentence.job.begin)
-        for group in groups.values():
-            try:
-                self._pool_for(group[0]).add(group)
-            except Exception:
-                for sentence in group:  # alone: one caller's text must not fail the others'
-                    self._start_alone([sentence])
+    @staticmethod
+    def _is_last(sentence: Sentence, results: Any) -> bool:
+        """Note what was found; whether its text waits for nothing else now. Call with the lock."""
+        job = sentence.job
+        job.results[sentence.index] = results
+        return not job.future.done() and not job.missing()
 
-    def _pool_for(self, sentence: _Sentence) -> _Pool:
-        how = sentence.job.how
-        for pool in self._pools:
-            if pool.how.translator is how.translator and pool.search == sentence.search:
-                return pool
-        self._pools.append(_Pool(how, sentence.search))
-        return self._pools[-1]
-
-    def _start_alone(self, sentences: list[_Sentence]) -> None:
-        """Give the same sentence of some jobs a pool of its own, of which only these jobs depend."""
-        try:
-            pool = _Pool(sentences[0].job.how, sentences[0].search)
-            pool.add(sentences)
-        except Exception as error:
-            self._fail(sentences, error)
-        else:
-            self._pools.append(pool)
-
-    def _step(self, begin: float) -> None:
-        rows = sum(pool.rows for pool in self._pools)
-        finished: list[tuple[list[_Sentence], Any]] = []
-        for pool in list(self._pools):
-            if not pool.waiting:
-                continue
-            try:
-                finished += pool.step()
-            except Exception as error:
-                self._pools.remove(pool)
-                for sentences in pool.waiting.values():
-                    if len(pool.waiting) == 1:
-                        self._fail(sentences, error)
-                    else:
-                        self._start_alone(sentences)
-        seconds = time.monotonic() - begin
-        self._metrics.step_rows.observe(rows)
-        if rows >= self._config.pool_rows // 2:
-            speed = rows / seconds
-            self._speed += (speed - self._speed) * (SPEED_WEIGHT if self._speed else 1.0)
-        for sentences, results in finished:
-            for sentence in sentences:
-                sentence.job.results[sentence.index] = results
-                if not sentence.job.future.done() and not sentence.job.missing():
-                    self._complete(sentence.job)
-        idle = [pool for pool in self._pools if not pool.waiting]
-        for pool in idle[: max(0, len(idle) - IDLE_POOLS)]:
-            self._pools.remove(pool)
-
-    def _complete(self, job: _Job) -> None:
+    def _complete(self, job: Job) -> None:
         """All results are there: queue what deserves a second look, or put the translation together."""
         how = job.how
         try:
@@ -362,23 +231,13 @@ class Scheduler:
         self._metrics.translated(translation, sum(map(len, job.document.sources)))
         self._end(job, translation)
 
-    def _fail(self, sentences: Iterable[_Sentence], error: Exception) -> None:
+    def _fail(self, sentences: Iterable[Sentence], error: Exception) -> None:
         for sentence in sentences:
             self._end(sentence.job, error)
 
-    def _end(self, job: _Job, outcome: Translation | Exception) -> None:
-        _settle(job, outcome)
+    def _end(self, job: Job, outcome: Translation | Exception) -> None:
+        job.settle(outcome)
         with self._changed:
             self._jobs.discard(job)
             if isinstance(outcome, Exception):
                 self._queue.discard(job.caller.client, job.caller.call, lambda sentence: sentence.job is job)
-
-
-def _settle(job: _Job, outcome: Translation | Exception) -> None:
-    try:
-        if isinstance(outcome, Exception):
-            job.future.set_exception(outcome)
-        else:
-            job.future.set_result(outcome)
-    except InvalidStateError:  # the caller cancelled meanwhile
-        log.debug("a cancelled text has ended")

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from model.machine import cores
 from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
 from service.access import TokenInterceptor, read_tokens, server_credentials
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from model.translator import Translator
 
 log = logging.getLogger(__name__)
+MODEL_THREADS = 4  # at most: what is Python in them is never parallel
+SWITCH_SECONDS = 1e-4  # after which a thread leaves Python to another that waits for it; the cores idle meanwhile
 SERVICE = pb.DESCRIPTOR.services_by_name["TranslationService"].full_name
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 NOTICE_SECONDS = 0.2  # between NOT_SERVING and the end, at least
@@ -57,6 +61,7 @@ class Server:
     """Start it, let it load, drain it. Each of the three is called once, in this order, from one event loop.
 
     ``paths`` and ``load`` as in ``service.models``. ``shared_port``: other processes may listen on it, too.
+    ``threads``: of the model.
     """
 
     def __init__(
@@ -65,10 +70,11 @@ class Server:
         load: Callable[[Path | None], Translator],
         config: ServiceConfig,
         shared_port: bool = False,
+        threads: int = 1,
     ) -> None:
         self._config, self._shared_port = config, shared_port
         self.metrics = Metrics()
-        self._scheduler = Scheduler(config, self.metrics)
+        self._scheduler = Scheduler(config, self.metrics, threads)
         self.metrics.queue_tokens.set_function(lambda: self._scheduler.waiting_tokens)
         self.models = Models(paths, load, self._scheduler, self._model_changed)
         self.glossaries = Glossaries(config.glossaries)
@@ -168,7 +174,11 @@ async def serve(
     loop, signals = asyncio.get_running_loop(), asyncio.Queue[str]()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number.name)
-    server = Server(paths, load, config, shared_port=worker)
+    sys.setswitchinterval(SWITCH_SECONDS)
+    share = max(1, cores() // config.workers)
+    threads = min(share, MODEL_THREADS)
+    os.environ["OMP_NUM_THREADS"] = str(share // threads)  # of PyTorch in each; it is not imported yet
+    server = Server(paths, load, config, shared_port=worker, threads=threads)
     address = await server.start()
     log.info("listening on %s, loading the model", address)
     stop = asyncio.create_task(signals.get())

@@ -26,9 +26,10 @@ from service.contents import Content, prepare, visible
 from service.detection import detect
 from service.explaining import check_document, check_explain, explain_response
 from service.glossaries import Glossaries
+from service.jobs import Caller, How
 from service.metrics import Metrics
 from service.models import Models
-from service.scheduler import Caller, DeadlineError, How, QueueFullError, Scheduler
+from service.scheduler import DeadlineError, QueueFullError, Scheduler
 from service.stream import Window
 from service.validation import (
     RefusedError,

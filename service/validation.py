@@ -13,7 +13,7 @@ from model.glossary import Glossary, check_search
 from protos.translation.v1 import translation_pb2 as pb
 from service.config import ServiceConfig
 from service.glossaries import Glossaries
-from service.scheduler import How
+from service.jobs import How
 
 if TYPE_CHECKING:
     from model.translator import Translator

@@ -8,13 +8,14 @@ from concurrent.futures import CancelledError, Future
 from typing import Any
 
 import pytest
-from fake_translator import FakeTranslator
+from fake_translator import Document, FakeTranslator, Hypothesis, Translation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.config import SearchConfig
 from service.config import ServiceConfig
-from service.scheduler import Caller, DeadlineError, How, QueueFullError, Scheduler
+from service.jobs import Caller, How
+from service.scheduler import DeadlineError, QueueFullError, Scheduler
 
 GREEDY = SearchConfig(beam_size=1)
 
@@ -22,10 +23,10 @@ GREEDY = SearchConfig(beam_size=1)
 class Gate:
     """A scheduler whose model waits in front of the step that holds "gate", so that a queue builds up behind it."""
 
-    def __init__(self, steps: int = 1, **limits: int) -> None:
+    def __init__(self, steps: int = 1, threads: int = 1, **limits: int) -> None:
         self.inside, self.opened = threading.Event(), threading.Event()
         self.translator = FakeTranslator(before=self._before, steps=steps)
-        self.scheduler = Scheduler(ServiceConfig(**limits))  # type: ignore[arg-type]
+        self.scheduler = Scheduler(ServiceConfig(**limits), threads=threads)  # type: ignore[arg-type]
         self.stepped: list[list[str]] = []
 
     def _before(self, texts: Sequence[str]) -> None:
@@ -114,7 +115,7 @@ def test_rows_are_limited_over_all_pools(make_gate: Callable[..., Gate]) -> None
     gate.shut()
     futures = [gate.submit(f"a{i}", search=SearchConfig(beam_size=1 + i % 16)) for i in range(100)]
     seen: list[int] = []
-    gate.translator.before = lambda texts: seen.append(sum(pool.rows for pool in gate.scheduler._pools))
+    gate.translator.before = lambda texts: seen.append(sum(gate.scheduler._live))
     gate.opened.set()
     for found in futures:
         texts_of(found)
@@ -214,13 +215,14 @@ def test_close_finishes_what_is_queued(make_gate: Callable[..., Gate]) -> None:
         st.tuples(st.lists(st.text(max_size=6), min_size=1, max_size=6), st.sampled_from(["de", "en"])), max_size=12
     ),
     steps=st.integers(1, 3),
+    threads=st.integers(1, 3),
     cancelled=st.sets(st.integers(0, 11)),
 )
 @settings(max_examples=40, deadline=None)
 def test_every_request_gets_its_own_answers(
-    requests: list[tuple[list[str], str]], steps: int, cancelled: set[int]
+    requests: list[tuple[list[str], str]], steps: int, threads: int, cancelled: set[int]
 ) -> None:
-    gate = Gate(pool_rows=64, steps=steps)
+    gate = Gate(pool_rows=192, steps=steps, threads=threads)
     gate.shut()
     answers = [gate.submit(*texts, target=target, call=i) for i, (texts, target) in enumerate(requests)]
     for i in cancelled & set(range(len(requests))):
@@ -233,4 +235,40 @@ def test_every_request_gets_its_own_answers(
             assert texts_of(answers[i]) == [change(text) for text in texts]
     assert gate.scheduler.close(timeout=10)
     assert (gate.scheduler.waiting_tokens, gate.scheduler._jobs) == (0, set())
-    assert not any(pool.waiting for pool in gate.scheduler._pools)
+    assert not any(gate.scheduler._live)
+
+
+def test_threads_share_what_waits(make_gate: Callable[..., Gate]) -> None:
+    """While one thread is held up the other takes what comes; both together take halves."""
+    gate = make_gate(threads=2)
+    gate.shut()
+    assert texts_of(gate.submit("x", "y", client="guest")) == ["X", "Y"]
+    inside = threading.Barrier(2)
+    gate.translator.before = lambda texts: (inside.wait(timeout=10), None)[1]  # each waits for the other's step
+    gate.translator.calls.clear()
+    gate.opened.set()
+    futures = gate.submit(*(f"a{i}" for i in range(10)))
+    assert texts_of(futures) == [f"A{i}" for i in range(10)]
+    assert sorted(map(len, gate.translator.calls)) in ([5, 5], [4, 6])  # the gate may not have left its rows yet
+
+
+class ByWords(FakeTranslator):
+    """Every word is a sentence."""
+
+    def prepare(self, text: str, *args: Any, **settings: Any) -> Document:
+        sources = tuple((1, *map(ord, word)) for word in text.split())
+        return Document(text, sources)
+
+    def assemble(self, document: Document, results: Sequence[list[str]], search: SearchConfig) -> Translation:
+        return Translation((Hypothesis(" ".join(nbest[0] for nbest in results), 0.0),))
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_the_sentences_of_a_text_are_put_together_whichever_thread_found_them(threads: int) -> None:
+    texts = [" ".join(f"w{i % 7}x{k}" for k in range(i % 9 + 1)) for i in range(200)]
+    gate = Gate(pool_rows=192, threads=threads)
+    gate.translator = ByWords()
+    gate.translator.before = lambda words: time.sleep(0.0005)
+    futures = [gate.submit(text, call=i)[0] for i, text in enumerate(texts)]
+    assert texts_of(futures) == [text.upper() for text in texts]
+    assert gate.scheduler.close(timeout=10)

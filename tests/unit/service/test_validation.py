@@ -11,7 +11,7 @@ from model.config import SearchConfig
 from protos.translation.v1 import translation_pb2 as pb
 from service.config import ServiceConfig
 from service.glossaries import Glossaries
-from service.scheduler import How
+from service.jobs import How
 from service.validation import RefusedError, check_request
 
 CONFIG = ServiceConfig(max_contents=3, max_characters=10, max_glossary_entries=2)
