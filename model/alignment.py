@@ -65,7 +65,7 @@ def align(translator: Translator, translations: Sequence[Translation]) -> list[T
         for (source, target), maps in zip(batch, attention_maps(translator.model, batch), strict=True):
             layers = source_attention(maps, len(source)).mean(1)[:, :-1]  # the last row writes EOS
             words = [word_of_pieces(translator.vocabulary, ids) for ids in (source, target)]
-            links[source, target] = best_links([link_words(weights, *words) for weights in layers])
+            links[source, target] = best_links(link_words(layers, *words))
     return [
         replace(one, hypotheses=tuple(_aligned(translator, one, hypothesis, links) for hypothesis in one.hypotheses))
         for one in translations
@@ -115,14 +115,16 @@ def word_of_pieces(vocabulary: Vocabulary, ids: Sequence[int]) -> list[int | Non
 
 def link_words(
     weights: Tensor, source_words: Sequence[int | None], target_words: Sequence[int | None]
-) -> list[tuple[int, int, float]]:
-    """(source word, target word, weight) for each target word. weights (T, S) of the pieces."""
-    table = word_weights(weights, target_words, source_words)
-    if not table.numel():
-        return []
-    table = table / table.sum(1, keepdim=True).clamp_min(1e-9)
-    best = table.max(1)
-    return [(int(i), j, float(weight)) for j, (i, weight) in enumerate(zip(best.indices, best.values, strict=True))]
+) -> list[list[tuple[int, int, float]]]:
+    """(source word, target word, weight) for each target word, of each layer. weights (L, T, S) of the pieces."""
+    tables = word_weights(weights, target_words, source_words)
+    if not tables.numel():
+        return [[] for _ in weights]
+    values, words = (tables / tables.sum(-1, keepdim=True).clamp_min(1e-9)).max(-1)
+    return [
+        [(i, j, weight) for j, (i, weight) in enumerate(zip(*layer, strict=True))]
+        for layer in zip(words.tolist(), values.tolist(), strict=True)
+    ]
 
 
 def best_links(layers: Sequence[list[tuple[int, int, float]]]) -> list[tuple[int, int, float]]:
@@ -131,7 +133,7 @@ def best_links(layers: Sequence[list[tuple[int, int, float]]]) -> list[tuple[int
 
 
 def word_weights(weights: Tensor, row_words: Sequence[int | None], column_words: Sequence[int | None]) -> Tensor:
-    """Of words instead of pieces: the mean of a word's rows, the sum of a word's columns (Clark et al. 2019)."""
+    """Of words, not pieces, (..., T, S): the mean of a word's rows, the sum of its columns (Clark et al. 2019)."""
     rows, columns = _membership(row_words), _membership(column_words)
     return (rows / rows.sum(1, keepdim=True).clamp_min(1)) @ weights @ columns.T
 

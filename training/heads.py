@@ -164,7 +164,7 @@ def alignment_errors(translator: Translator) -> dict[str, list[float]]:
         (maps,) = attention_maps(translator.model, [(source, target)])
         sides = [word_of_pieces(translator.vocabulary, ids) for ids in (source, target)]
         heads = source_attention(maps, len(source)).mean(1)  # (L, T, S)
-        reads, writes = ([link_words(x, *sides) for x in rows.unbind()] for rows in (heads[:, 1:], heads[:, :-1]))
+        reads, writes = (link_words(rows, *sides) for rows in (heads[:, 1:], heads[:, :-1]))
         for when, layers in (("reads", reads), ("writes", writes), ("chosen", [best_links(writes)])):
             counts = totals.setdefault(when, [[0, 0] for _ in layers])
             for count, links in zip(counts, layers, strict=True):

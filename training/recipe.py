@@ -44,7 +44,7 @@ class TrainingConfig:
     patience: int = 0  # stop after this many validations without a better BLEU; 0 never
     save_minutes: float = 5.0
     log_steps: int = 50
-    # checkpoint to start from, where the run has no state yet; this model may have grown (training.trainer.grown)
+    # checkpoint to start from, where the run has no state yet; this model may have grown (training.state.grown)
     initial: str = ""
     initial_step: int = 0  # where on the schedule such a start stands
 

@@ -1,4 +1,5 @@
-"""What a run leaves on disk: weights, moving average, optimiser and progress in one file, replaced atomically.
+"""What a run leaves on disk: weights, moving average, optimiser and progress in one file, replaced atomically; and
+what another run may make of its weights.
 
 What is read back makes a resumed run equal to one that was never stopped.
 """
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from model import checkpoint
 from model.errors import UserError
+from model.transformer import Transformer
 
 
 def save_state(
@@ -74,6 +76,24 @@ def average_weights(directories: list[Path]) -> dict[str, Tensor]:
     """The mean of the weights of several checkpoints."""
     loaded = [checkpoint.load(directory).weights for directory in directories]
     return {name: torch.stack([weights[name] for weights in loaded]).mean(0) for name in loaded[0]}
+
+
+@torch.no_grad()
+def grown(weights: dict[str, Tensor], model: Transformer) -> dict[str, Tensor]:
+    """The weights of a smaller model for ``model``, which has wider feed-forward layers or more layers, and then
+    computes what that one did (pre-norm): what is new comes as it was drawn and adds nothing to the residual stream yet
+    (compare Net2Net, Chen et al. 2016).
+    """
+    result = dict(weights)
+    for name, fresh in model.state_dict().items():
+        old = weights.get(name)
+        new = fresh * 0.0 if ".output." in name else fresh.clone()
+        if old is None:
+            result[name] = new
+        elif "feed_forward" in name and all(a <= b for a, b in zip(old.shape, new.shape, strict=True)):
+            new[tuple(map(slice, old.shape))] = old
+            result[name] = new
+    return result
 
 
 def write_atomically(path: Path, content: bytes) -> None:

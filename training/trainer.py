@@ -38,7 +38,7 @@ from training.evaluate import quick_bleu
 from training.loss import smoothed_cross_entropy, symmetric_divergence
 from training.recipe import Recipe
 from training.schedule import learning_rate
-from training.state import average_weights, forget_records_after, load_state, save_state, write_atomically
+from training.state import average_weights, forget_records_after, grown, load_state, save_state, write_atomically
 from training.testset import load_test_set
 
 
@@ -380,24 +380,6 @@ class Trainer:
         line = {"step": self.step, "tokens": self.tokens, "time": round(time.time(), 1)} | values
         with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-
-
-@torch.no_grad()
-def grown(weights: dict[str, Tensor], model: Transformer) -> dict[str, Tensor]:
-    """The weights of a smaller model for ``model``, which has wider feed-forward layers or more layers, and then
-    computes what that one did (pre-norm): what is new comes as it was drawn and adds nothing to the residual stream yet
-    (compare Net2Net, Chen et al. 2016).
-    """
-    result = dict(weights)
-    for name, fresh in model.state_dict().items():
-        old = weights.get(name)
-        new = fresh * 0.0 if ".output." in name else fresh.clone()
-        if old is None:
-            result[name] = new
-        elif "feed_forward" in name and all(a <= b for a, b in zip(old.shape, new.shape, strict=True)):
-            new[tuple(map(slice, old.shape))] = old
-            result[name] = new
-    return result
 
 
 def keep_freed_memory() -> None:

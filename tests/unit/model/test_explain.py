@@ -113,8 +113,8 @@ def test_weights_of_words_are_means_of_rows_and_sums_of_columns() -> None:
     weights = torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]])
     found = word_weights(weights, [0, 0], [0, None, 1])
     torch.testing.assert_close(found, torch.tensor([[0.3, 0.475]]))
-    assert link_words(weights, [0, None, 1], [0, 0]) == [(1, 0, pytest.approx(0.475 / 0.775))]
-    assert link_words(weights, [None] * 3, [0, 1]) == []
+    assert link_words(weights[None], [0, None, 1], [0, 0]) == [[(1, 0, pytest.approx(0.475 / 0.775))]]
+    assert link_words(weights[None], [None] * 3, [0, 1]) == [[]]
 
 
 def test_the_layer_that_reaches_most_words_aligns() -> None:

@@ -8,7 +8,7 @@ import torch
 
 from model.config import ModelConfig
 from model.transformer import build
-from training.trainer import grown
+from training.state import grown
 
 SMALL = ModelConfig(
     vocab_size=50, d_model=16, num_heads=2, d_ff=24, encoder_layers=2, decoder_layers=1, dropout=0.0, max_length=32
