@@ -77,7 +77,9 @@ class Trainer:
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "20000")
         keep_freed_memory()
         self.recipe, self.config, self.out = recipe, recipe.training, out
-        self.accelerator = Accelerator(mixed_precision="bf16" if self.config.bf16 else "no")
+        # of torchrun's processes on CPUs each would train by itself, if Accelerate were not told
+        cpu = "LOCAL_RANK" in os.environ and not torch.accelerator.is_available()
+        self.accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if self.config.bf16 else "no")
         self.main = self.accelerator.is_main_process
         if (out / "state.safetensors").exists() and not resume:
             raise UserError(f"{out} holds a run already; add --resume to go on with it, or choose another --out")
