@@ -89,7 +89,6 @@ class Scheduler:
             for sentence in sentences:
                 self._push(sentence)
             self._jobs.update(job for job in jobs if job.results)
-            self._changed.notify(len(sentences))
         for job in jobs:
             if not job.results:  # blank text
                 self._complete(job)
@@ -141,6 +140,7 @@ class Scheduler:
     def _push(self, sentence: Sentence) -> None:
         caller = sentence.job.caller
         self._queue.push(caller.client, caller.call, sentence, len(sentence.ids))
+        self._changed.notify()
 
     def _discard_dead(self) -> None:
         """Settle what is too late, and take out of the queue what nobody waits for any more. Call with the lock."""
