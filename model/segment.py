@@ -5,7 +5,7 @@
 Verbatim (``translate=False``), adjacent stretches merged into one segment:
   * white space around sentences, line breaks of every kind, runs of 3 or more white-space characters (columns);
   * control characters (tab, NUL, ...) and lone surrogates wherever they stand: a tab parts two cells of a table;
-  * list and quote markers at the start of a line: ``- * + > # 1) (1) [x]`` and ``1.`` (see ``_marker_end``);
+  * list and quote markers at the start of a line: ``- * + > # 1) (1) a) [x]`` and ``1.`` (see ``_marker_end``);
   * emoji, invisible marks (BOM, direction) and private-use characters at the edges of a sentence;
   * what has no letter, except a decimal number ("3.5" is "3,5" in German): ``---``, ``…?``, ``42``, ``12:30``;
   * a lone URL or e-mail address; and a single character that is over the limit by itself.
@@ -26,8 +26,9 @@ BLOCK = 10_000  # characters given to sentencex at once: it is quadratic in uncl
 
 _BREAK = re.compile(r"((?:[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|\s{3,})+)")
 _LINE_BREAK = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
-_MARKER = re.compile(r"\s*(?:(?:[-*+>•‣◦▪●○–—]+|#{1,6}|\(?\d{1,3}\)|\[[ xX]\])\s+(?=\S))*")
-_NUMBER = re.compile(r"\d{1,3}\.\s+(?=(\w*))")
+_MARKER = re.compile(r"\s*(?:(?:[-*+>•‣◦▪●○–—]+|#{1,6}|\(?(?:\d{1,3}|[a-z])\)|\[[ xX]\])\s+(?=\S))*")
+_NUMBER = re.compile(r"(\d{1,3})\.\s+(?=(\w*))")
+_NUMBERED = re.compile(rf"(?:^|{_LINE_BREAK.pattern})[ \t]*{_NUMBER.pattern}")
 _ADDRESS = re.compile(r"(?:https?://|ftp://|www\.)\S+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _DECIMAL = re.compile(r"\d[.,]\d")
 _CLOSERS = "\"'”’“‘»«›‹)]}…"
@@ -42,6 +43,7 @@ _GERMAN_OPENER = re.compile(
     "|[MS]eine?|Unsere?|(?:Jed|Kein)e[rs]?|Alle|I[nm]|A[mnu]f?|Aus|Bei|Beim|Mit|Nach|Vo[nmr]|Zu[mr]?|Für|Um|Und|Aber"
     "|Oder|Hier|Jetzt|Heute|Gestern|Nun|Wenn|Wie|Was|Wer|Wo|Wann|Warum|Weil|Als|Ob|Obwohl|Nicht|So|Auch|Ja|Nein|Bitte"
 )
+_GERMAN_MONTH = re.compile("Januar|Jänner|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember")
 # Abbreviations that sentencex 1.0 takes for the end of a sentence.
 _ABBREVIATION = {
     "en": re.compile(r"\b(?:Ms|Mx|Cpt|Ft|Ste|Figs?|Eq|Vol|Ch|Eds|approx|tel)\.\s*$"),
@@ -85,30 +87,42 @@ def split(text: str, language: str, length: Callable[[str], int], limit: int) ->
 
 
 def _pieces(text: str, language: str, length: Callable[[str], int], limit: int) -> Iterator[Segment]:
-    at_line_start = True
+    at_line_start, items = True, _items(text, language)
     for index, chunk in enumerate(_BREAK.split(text)):  # chunk, break, chunk, ..., chunk
         if index % 2:
             at_line_start = at_line_start or bool(_LINE_BREAK.search(chunk))
             yield Segment(chunk, False)
         elif chunk:
-            start = _marker_end(chunk, language) if at_line_start else 0
+            start = _marker_end(chunk, language, items) if at_line_start else 0
             at_line_start = False
             yield Segment(chunk[:start], False)
             for sentence in _sentences(chunk[start:], language):
                 yield from _fit(sentence, length, limit)
 
 
-def _marker_end(line: str, language: str) -> int:
+def _items(text: str, language: str) -> frozenset[int]:
+    """The numbers that count the lines of a German list: another line has the next or the one before."""
+    if language != "de":
+        return frozenset()
+    numbers = {int(match[1]) for match in _NUMBERED.finditer(text) if not _GERMAN_MONTH.fullmatch(match[2])}
+    return frozenset(number for number in numbers if {number - 1, number + 1} & numbers)
+
+
+def _marker_end(line: str, language: str, items: frozenset[int]) -> int:
     """Where the list markers that start the line end; 0 without any.
 
-    "1. Butter" is an item in English, but in German it may be an ordinal ("3. Oktober"): a marker there only before
-    a word that no ordinal precedes ("1. Die Butter"), and never in the other languages with such ordinals.
+    "1. Butter" is an item in English, but in German it may be an ordinal ("3. Oktober"): a marker there only in a list
+    (``items``) or before a word that no ordinal precedes ("1. Die Butter"), and never in the other languages with such
+    ordinals.
     """
     match = _MARKER.match(line)
     end = match.end() if match else 0
     number = _NUMBER.match(line, end)
-    if number and (not _ORDINAL_DOT.fullmatch(language) or (language == "de" and _GERMAN_OPENER.fullmatch(number[1]))):
-        end = number.end()
+    if number:
+        in_list = int(number[1]) in items and not _GERMAN_MONTH.fullmatch(number[2])
+        opener = language == "de" and _GERMAN_OPENER.fullmatch(number[2])
+        if in_list or opener or not _ORDINAL_DOT.fullmatch(language):
+            end = number.end()
     return end
 
 
