@@ -32,7 +32,7 @@ def translator() -> Translator:
                 for adverb in ("gern", "gerne", "bitte")
             }
             | {"Ich möchte eine Tasse Kaffee, bitte.", "Ich möchte bitte eine Tasse Kaffee."}
-            | {"Ich hätte gern eine Tasse Kaffee bitte.", "Ich hätte gerne eine Tasse Kaffee bitte."},
+            | {f"Ich hätte {gern} eine Tasse Kaffee{end}." for gern in ("gern", "gerne") for end in ("", " bitte")},
         ),
         ("de", "en", "Ich habe heute keine Zeit.", {"I don't have time today.", "I have no time today."}),
     ],
@@ -79,7 +79,7 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the test sets of ../shared/data are not here")
 @pytest.mark.parametrize(
-    ("name", "least"), [("tatoeba.test.en-de", 39), ("tatoeba.test.de-en", 45), ("tatoeba.far.en-de", 32)]
+    ("name", "least"), [("tatoeba.test.en-de", 41), ("tatoeba.test.de-en", 46), ("tatoeba.far.en-de", 34)]
 )
 def test_quality_has_a_floor(translator: Translator, name: str, least: float) -> None:
     """200 lines scatter by some points; `nmt evaluate` gives the figures of the model card."""
