@@ -158,7 +158,7 @@ class Scheduler:
         while True:
             with self._changed:
                 self._live[number] = pools.rows
-                while not self._queue and not pools.rows:
+                while not self._queue and not self._live[number]:
                     if self._closed:
                         return
                     self._changed.wait()
