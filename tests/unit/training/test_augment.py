@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.errors import UserError
-from training.augment import AugmentationConfig, add_noise, german_formality, join_some
+from training.augment import NAMES, AugmentationConfig, add_noise, german_formality, join_some, names
 
 PAIRS = [(f"source {i}.", f"target {i}.") for i in range(200)]
 
@@ -70,3 +70,51 @@ def test_a_probability_beyond_one_is_refused() -> None:
 )
 def test_the_form_of_address_of_german(german: str, english: str, form: str) -> None:
     assert german_formality(german, english) == form
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("Tom met Mary in Boston.", "Tom hat Maria in Boston getroffen."),
+        ("Tom's house is in Australia.", "Toms Haus ist in Australien."),
+        ("Does Tom like New York? Tom?", "Mag Tom New York? Tom?"),
+    ],
+)
+def test_names_become_others_of_their_kind_on_both_sides(source: str, target: str) -> None:
+    known, random = names("en", "de"), rng()
+    drawn = [known.exchange(source, target, random) for _ in range(200)]
+    assert len(set(drawn)) > 100
+    for a, b in drawn:
+        here, there = (
+            [m[1] for m in pattern.finditer(side)] for pattern, side in zip(known.patterns, (a, b), strict=True)
+        )
+        assert {(x, y) for x in here for y in there} & known.kinds.keys()
+        assert "Australi" not in a or "Australien" in b
+        assert known.exchange(a, b, random) != (a, b) or "'s" in a  # what came in can be found again
+    assert any(" Özdemir" in a and " Özdemir" in b for a, b in drawn)  # a surname comes with some
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("Tom is here.", "Er ist hier."),
+        ("He is here.", "Tom ist hier."),
+        ("Tom saw John.", "Tom sah ihn."),
+        ("Tom's here.", "Thomas ist hier."),  # not the same name
+        ("A tomcat in Bostonia.", "Ein Tomcat in Bostonia."),
+        ("Mr. White is white.", "Herr White ist weiß."),  # a surname stays
+    ],
+)
+def test_pairs_that_do_not_name_the_same_stay(source: str, target: str) -> None:
+    assert names("en", "de").exchange(source, target, rng()) == (source, target)
+    assert names("en", "fr").exchange("Tom.", "Tom.", rng()) == ("Tom.", "Tom.")  # the list has no French
+
+
+def test_the_list_of_names() -> None:
+    header, *rows = (line.split("\t") for line in NAMES.read_text(encoding="utf-8").splitlines())
+    assert header == ["kind", "en", "de"] and len(rows) > 300
+    assert all(len(row) == 3 and all(part == part.strip() and part for part in row) for row in rows)
+    kinds: dict[str, set[str]] = {}
+    for kind, english, _ in rows:
+        kinds.setdefault(english, set()).add(kind)
+    assert all(len(found) == 1 for found in kinds.values())  # "Jordan", a man and a country, cannot be told apart
