@@ -1,8 +1,10 @@
-"""The useful part of a dictionary: ``python -m training.lexicon LEXICON.tsv CORPUS.tsv... -o OUT.tsv``.
+"""The useful part of a dictionary: ``python -m training.lexicon LEXICON.tsv CORPUS.tsv... -o OUT.tsv [--common]``.
 
 A large dictionary lists many translations of a word, most of them rare or of another trade; a model that sees entries
 drawn at random learns few of the words that people use. This keeps the entries whose words the corpora use on both
-sides, and of the translations of one source those that stand beside it in sentence pairs most reliably.
+sides, and of the translations of one source those that stand beside it in sentence pairs most reliably. ``--common``:
+of these, the words and pairs of words that are common in the language at large, whatever the corpora talk about (needs
+``pip install wordfreq``).
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 LONGEST = 4  # words of an entry: longer ones are explanations
 KEPT = 2  # translations of a source, at most
 SHARE = 0.3  # of the best translation's association that another must have
+COMMON = 3.0, 2.5  # Zipf frequency of the rarest word of a source and of a target, at least
+COMMON_LONGEST = 2  # words
 
 
 def useful_entries(entries: Iterable[Pair], corpus: Sequence[Pair]) -> Iterator[Pair]:
@@ -73,6 +77,22 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(word.lower() for word in WORD.findall(text)) - {"to"}  # "to go": gehen
 
 
+def common(text: str, language: str) -> float:
+    """How frequent the rarest word of a text is in the language at large, on the Zipf scale: 3 is once a million words,
+    4 ten times as often; 0 for what is no word.
+    """
+    from wordfreq import zipf_frequency
+
+    return min((zipf_frequency(word, language) for word in WORD.findall(text)), default=0.0)
+
+
+def common_entries(entries: Iterable[Pair], source: str, target: str) -> Iterator[Pair]:
+    for entry in entries:
+        short = max(len(side.split()) for side in entry) <= COMMON_LONGEST
+        if short and common(entry[0], source) >= COMMON[0] and common(entry[1], target) >= COMMON[1]:
+            yield entry
+
+
 def pairs(path: Path) -> Iterator[Pair]:
     """Of a corpus file, as ``nmt train`` reads it; lines that it cannot read are left out."""
     config = CorpusConfig(path=str(path), source="source", target="target")
@@ -84,10 +104,15 @@ def main() -> None:
     parser.add_argument("lexicon", type=Path)
     parser.add_argument("corpora", type=Path, nargs="+")
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--common", action="store_true")
+    parser.add_argument("--from", dest="source", default="en", help="with --common")
+    parser.add_argument("--to", dest="target", default="de", help="with --common")
     choice = parser.parse_args()
     corpus = [pair for path in choice.corpora for pair in pairs(path)]
     entries = list(pairs(choice.lexicon))
     found = list(useful_entries(entries, corpus))
+    if choice.common:
+        found = list(common_entries(found, choice.source, choice.target))
     choice.output.parent.mkdir(parents=True, exist_ok=True)
     choice.output.write_text("".join(f"{source}\t{target}\n" for source, target in found), encoding="utf-8")
     print(f"{len(found):,} of {len(entries):,} entries are in {choice.output}")
