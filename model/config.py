@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -139,6 +139,10 @@ class SearchConfig:
     def rows(self) -> int:
         """Hypotheses that a sentence has under way."""
         return self.nbest if self.sampling else self.beam_size
+
+    def score(self, token_scores: Sequence[float]) -> float:
+        """Of a finished hypothesis, from the log-probabilities of its tokens (natural logarithm); 0 without any."""
+        return sum(token_scores) / len(token_scores) ** self.length_penalty if token_scores else 0.0
 
     def __post_init__(self) -> None:
         check(1 <= self.beam_size <= MAX_BEAM, f"beam_size = {self.beam_size} must lie in 1..{MAX_BEAM}")

@@ -44,8 +44,8 @@ Source = tuple[tuple[int, ...], tuple[Phrase, ...]]  # encoder input, and phrase
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One translation. ``score`` = sum of token_scores / number of tokens ** length_penalty; 0 where nothing was
-    translated (blank text). ``tokens`` are pieces, ``token_scores`` natural-log probabilities.
+    """One translation. ``tokens`` are pieces, ``token_scores`` natural-log probabilities, ``score`` what
+    ``SearchConfig.score`` makes of them: 0 where nothing was translated (blank text).
     """
 
     text: str
@@ -417,9 +417,8 @@ class Translator:
                 texts.append(self.written(part, result.ids))
                 parts.append(result.ids)
                 scores += result.token_scores
-            score = sum(scores) / len(scores) ** search.length_penalty if scores else 0.0
             tokens = tuple(self.vocabulary.piece(id) for ids in parts for id in ids)
-            hypotheses.append(Hypothesis("".join(texts), score, tokens, tuple(scores), tuple(parts)))
+            hypotheses.append(Hypothesis("".join(texts), search.score(scores), tokens, tuple(scores), tuple(parts)))
         if document.glossary:  # whatever became of them: cut in two, in a part that is not translated, ...
             _, whole = document.glossary.read("".join(part.text for part in document.segments))
             missing = not_placed([match.term for match in whole], hypotheses[0].text)

@@ -33,11 +33,11 @@ class Content:
         if not found or not self.pieces:
             return found[0] if found else None
         count = min(search.nbest, max(len(one.hypotheses) for one in found))
-        hypotheses = tuple(self._hypothesis(found, k, search.length_penalty) for k in range(count))
+        hypotheses = tuple(self._hypothesis(found, k, search) for k in range(count))
         warnings = tuple(dict.fromkeys(warning for one in found for warning in one.warnings))
         return dataclasses.replace(found[0], hypotheses=hypotheses, warnings=warnings)
 
-    def _hypothesis(self, found: Sequence[Translation], k: int, length_penalty: float) -> Any:
+    def _hypothesis(self, found: Sequence[Translation], k: int, search: Any) -> Any:
         """The k-th best of each part, or its last. The model's pieces are those of all parts in turn."""
         chosen = [one.hypotheses[min(k, len(one.hypotheses) - 1)] for one in found]
         texts = iter([one.text for one in chosen])
@@ -47,8 +47,7 @@ class Content:
         )
         tokens = tuple(token for one in chosen for token in one.tokens)
         scores = tuple(score for one in chosen for score in one.token_scores)
-        score = sum(scores) / len(scores) ** length_penalty if scores else 0.0
-        return dataclasses.replace(chosen[0], text=text, score=score, tokens=tokens, token_scores=scores)
+        return dataclasses.replace(chosen[0], text=text, score=search.score(scores), tokens=tokens, token_scores=scores)
 
 
 def prepare(text: str, how: How) -> Content:
