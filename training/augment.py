@@ -113,6 +113,16 @@ class Names:
 names = cache(Names)
 
 
+def exchange_some(
+    pairs: Sequence[Pair], source: str, target: str, probability: float, rng: np.random.Generator
+) -> Sequence[Pair]:
+    """Some of the pairs, in these languages, with other names (``Names.exchange``)."""
+    if not probability:
+        return pairs
+    known, draws = names(source, target), rng.random(len(pairs)) < probability
+    return [known.exchange(*pair, rng) if draw else pair for pair, draw in zip(pairs, draws, strict=True)]
+
+
 # German: "Sie" and its forms are an address where a capital is not owed to the start of a sentence; there, and for
 # "ihr" (also "her", "their"), the English side decides.
 _FORMAL = re.compile(r"(?<=[\w,;)–-] )(?:Sie|Ihnen|Ihre?[mnrs]?)\b")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from model.errors import UserError
 from model.vocabulary import BOS, EOS, PAD, Vocabulary
-from training.augment import FORMALITY_RULES, AugmentationConfig, add_noise, join_some, names
+from training.augment import FORMALITY_RULES, AugmentationConfig, add_noise, exchange_some, join_some
 from training.corpus import LoadedCorpus, StreamedCorpus
 
 WINDOW = 40_000  # sentence pairs, or all pairs of smaller corpora
@@ -103,13 +103,8 @@ class Mixture:
         pairs: list[tuple[list[int], list[int]]] = []
         for corpus, count in zip(self.corpora, rng.multinomial(self.window, weights / weights.sum()), strict=True):
             sentences, drawn[corpus.name] = self._draw(corpus, drawn.get(corpus.name, 0), int(count))
-            if self.augmentation.names:
-                exchange = names(corpus.source, corpus.target).exchange
-                known = rng.random(len(sentences)) >= self.augmentation.names
-                sentences = [
-                    pair if keep else exchange(*pair, rng) for pair, keep in zip(sentences, known, strict=True)
-                ]
-            sentences = join_some(sentences, self.augmentation.join, rng)
+            renamed = exchange_some(sentences, corpus.source, corpus.target, self.augmentation.names, rng)
+            sentences = join_some(renamed, self.augmentation.join, rng)
             turned = rng.random(len(sentences)) < (0.5 if corpus.both_ways else 0.0)
             for (source, target), turn in zip(sentences, turned, strict=True):
                 language = corpus.target

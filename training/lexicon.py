@@ -87,6 +87,7 @@ def common(text: str, language: str) -> float:
 
 
 def common_entries(entries: Iterable[Pair], source: str, target: str) -> Iterator[Pair]:
+    """The short entries whose words are all common in their language; ``source`` and ``target`` are its codes."""
     for entry in entries:
         short = max(len(side.split()) for side in entry) <= COMMON_LONGEST
         if short and common(entry[0], source) >= COMMON[0] and common(entry[1], target) >= COMMON[1]:
@@ -97,6 +98,12 @@ def pairs(path: Path) -> Iterator[Pair]:
     """Of a corpus file, as ``nmt train`` reads it; lines that it cannot read are left out."""
     config = CorpusConfig(path=str(path), source="source", target="target")
     return ((record.source, record.target) for record in read(config, Path()) if not record.problem)
+
+
+def write_pairs(path: Path, found: Iterable[Pair]) -> None:
+    """A corpus file that ``pairs`` reads, in a folder that is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{source}\t{target}\n" for source, target in found), encoding="utf-8")
 
 
 def main() -> None:
@@ -113,8 +120,7 @@ def main() -> None:
     found = list(useful_entries(entries, corpus))
     if choice.common:
         found = list(common_entries(found, choice.source, choice.target))
-    choice.output.parent.mkdir(parents=True, exist_ok=True)
-    choice.output.write_text("".join(f"{source}\t{target}\n" for source, target in found), encoding="utf-8")
+    write_pairs(choice.output, found)
     print(f"{len(found):,} of {len(entries):,} entries are in {choice.output}")
 
 

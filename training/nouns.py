@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from training.lexicon import Pair, common, pairs
+from training.lexicon import Pair, common, pairs, write_pairs
 
 SENTENCES = 8  # for each noun
 ANCHOR = 4.0  # how frequent (Zipf scale) the noun of a sentence is at least: its place is then an ordinary one
@@ -92,8 +92,7 @@ def main() -> None:
     anchors = {noun: kind for noun, kind in nouns.items() if " " not in noun[0] and common(noun[0], "en") >= ANCHOR}
     corpus = [pair for path in choice.corpora for pair in pairs(path)]
     found = list(in_sentences(nouns, anchors, corpus, np.random.default_rng(1)))
-    choice.output.parent.mkdir(parents=True, exist_ok=True)
-    choice.output.write_text("".join(f"{source}\t{target}\n" for source, target in found), encoding="utf-8")
+    write_pairs(choice.output, found)
     print(f"{len(found):,} pairs for {len(nouns):,} nouns are in {choice.output}")
 
 

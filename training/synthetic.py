@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from model.config import SearchConfig
 from model.translator import Translator
-from training.lexicon import Pair, pairs
+from training.lexicon import Pair, pairs, write_pairs
 
 TRANSLATIONS = 2  # of a sentence, at most: the second best shows another wording
 SIMILAR = 45.0  # chrF of a sentence and its way there and back; below, most translations are wrong
@@ -70,9 +70,8 @@ def main() -> None:
     translator.check(choice.target, choice.source)
     known = (source for path in choice.known for source, _ in pairs(path))
     texts = unknown_sentences((source for source, _ in pairs(choice.text)), known)
-    choice.output.parent.mkdir(parents=True, exist_ok=True)
     found = list(synthetic_pairs(translator, texts, choice.source, choice.target))
-    choice.output.write_text("".join(f"{source}\t{target}\n" for source, target in found), encoding="utf-8")
+    write_pairs(choice.output, found)
     print(f"{len(found):,} pairs of {len({s for s, _ in found}):,} of {len(texts):,} sentences are in {choice.output}")
 
 
