@@ -22,10 +22,12 @@ from torch import Tensor
 
 from model.config import ModelConfig, from_dict
 from model.errors import CheckpointError, UserError
+from model.int8 import quantise
 from model.transformer import Transformer, architecture, build
 from model.vocabulary import Vocabulary
 
-FORMAT = 1
+FORMATS = 1, 2  # that this code reads; it writes the last, which may hold integers
+SCALE = ".scale"  # of a matrix of integers: a factor for each row
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.model", "MODEL_CARD.md"
 PRETRAINED = Path(__file__).parent / "pretrained" / "en-de"
 
@@ -58,9 +60,13 @@ def save(
     weights: Mapping[str, Tensor],
     vocabulary: Vocabulary,
     card: str,
-    dtype: torch.dtype = torch.float32,
+    int8: bool = False,
 ) -> None:
-    """Write a checkpoint, replacing the one that may be there. OSError (a full disk) leaves the old one as it was."""
+    """Write a checkpoint, replacing the one that may be there. OSError (a full disk) leaves the old one as it was.
+
+    ``int8``: matrices in 8-bit integers, a quarter of the size. Decoding in int8 gets the same integers from them as
+    from the floats.
+    """
     directory = Path(directory)
     fresh, old = (directory.with_name(f".{directory.name}.{suffix}") for suffix in ("new", "old"))
     shutil.rmtree(fresh, ignore_errors=True)
@@ -69,12 +75,14 @@ def save(
     fresh.mkdir(parents=True)
     try:
         tied = architecture(config).TIED[1:] if config.tie_embeddings else ()
-        tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in weights.items() if k not in tied}
+        tensors = {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in weights.items() if k not in tied}
+        for name in [k for k, v in tensors.items() if int8 and v.ndim > 1]:
+            tensors[name], tensors[name + SCALE] = quantise(tensors[name])
         (fresh / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         (fresh / VOCABULARY).write_bytes(vocabulary.model)
         (fresh / CARD).write_text(card, encoding="utf-8")
         description = {
-            "format": FORMAT,
+            "format": FORMATS[-1],
             "model": dataclasses.asdict(config),
             "sha256": {name: _hash((fresh / name).read_bytes()) for name in (WEIGHTS, VOCABULARY, CARD)}
             | {CONFIG: _hash_config(dataclasses.asdict(config))},
@@ -107,9 +115,9 @@ def load(directory: str | Path) -> Checkpoint:
         version, hashes, config = description["format"], dict(description["sha256"]), dict(description["model"])
     except (ValueError, KeyError, TypeError):
         raise CheckpointError(f"checkpoint {directory}: {CONFIG} is damaged; restore it from a copy") from None
-    if version != FORMAT:
+    if version not in FORMATS:
         raise CheckpointError(
-            f"checkpoint {directory}: format {version}, this nmt reads {FORMAT}; use the nmt that wrote it"
+            f"checkpoint {directory}: format {version}, this nmt reads up to {FORMATS[-1]}; use the nmt that wrote it"
         )
     if hashes.pop(CONFIG, None) not in (_hash_config(config), None):  # None: written before it had a hash
         raise CheckpointError(f"checkpoint {directory}: {CONFIG} is damaged (its hash differs); restore it from a copy")
@@ -122,6 +130,8 @@ def load(directory: str | Path) -> Checkpoint:
     try:
         model_config = from_dict(ModelConfig, config, f"checkpoint {directory}: {CONFIG}")
         weights = {k: v.float() for k, v in safetensors.torch.load(files[WEIGHTS]).items()}
+        for scale in [name for name in weights if name.endswith(SCALE)]:
+            weights[scale.removesuffix(SCALE)] *= weights.pop(scale)
         vocabulary = Vocabulary(files[VOCABULARY])
         if model_config.tie_embeddings:
             first, *others = architecture(model_config).TIED

@@ -60,6 +60,14 @@ def unsupported(model: Transformer) -> str:
     return ""
 
 
+def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Float32 (..., N, M) -> the nearest 8-bit integers and what they count, (..., N, 1). Of what they stand for it
+    gives the same integers again.
+    """
+    scale = weight.abs().amax(-1, keepdim=True).clamp_min(1e-12) / 127.0
+    return (weight / scale).round().to(torch.int8), scale
+
+
 class Int8Model:
     """The weights of a model as the kernels read them. ValueError where ``unsupported`` says so."""
 
@@ -123,11 +131,10 @@ class Int8Model:
         weight = linear.weight.detach().float()
         bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().float()
         padding = -len(weight) % PANEL
-        weight = nn.functional.pad(weight.cpu(), (0, 0, 0, padding))
-        scale = weight.abs().amax(1) / 127.0
-        whole = (weight / scale.clamp_min(1e-12)[:, None]).round().to(torch.int16) + 128
+        whole, scale = quantise(nn.functional.pad(weight.cpu(), (0, 0, 0, padding)))
         columns, inputs = whole.shape
-        self._add(whole.to(torch.uint8).view(columns // PANEL, PANEL, inputs // 4, 4).transpose(1, 2))
+        shifted = (whole.to(torch.int16) + 128).to(torch.uint8)
+        self._add(shifted.view(columns // PANEL, PANEL, inputs // 4, 4).transpose(1, 2))
         self._add(scale)
         self._add(nn.functional.pad(bias.cpu(), (0, padding)))
 

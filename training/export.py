@@ -1,4 +1,4 @@
-"""Export: the same weights as a CTranslate2 model, or as a checkpoint of half the size.
+"""Export: the same weights as a CTranslate2 model, or as a checkpoint of a quarter of the size.
 
 CTranslate2 reads the same pieces: source tokens are ``<2de>`` pieces ``</s>``, the decoder starts from ``<s>``.
 It does not know which control symbols a translation must never hold (pass ``suppress_sequences``, if it matters)
@@ -11,7 +11,6 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from torch import nn
 
 from model import checkpoint
@@ -57,14 +56,14 @@ def to_ctranslate2(checkpoint_dir: str | Path, output_dir: str | Path) -> Path:
     return output
 
 
-def to_half_precision(checkpoint_dir: str | Path, output_dir: str | Path, card: Path | None = None) -> Path:
-    """Write the checkpoint in float16, half the size, with the model card ``card`` or the one it has.
+def to_int8(checkpoint_dir: str | Path, output_dir: str | Path, card: Path | None = None) -> Path:
+    """Write the checkpoint in 8-bit integers, a quarter of the size, with the model card ``card`` or the one it has.
 
     Returns ``output_dir``, which is replaced where it exists. Raises CheckpointError, and OSError for the card.
     """
     loaded = checkpoint.load(checkpoint_dir)
     text = card.read_text(encoding="utf-8") if card else loaded.card
-    checkpoint.save(output_dir, loaded.config, loaded.weights, loaded.vocabulary, text, torch.float16)
+    checkpoint.save(output_dir, loaded.config, loaded.weights, loaded.vocabulary, text, int8=True)
     return Path(output_dir)
 
 
