@@ -100,12 +100,15 @@ class SelfAttention(nn.Module):
         self.rotary = rotary
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, mask: Tensor, keys_values: list[Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, mask: Tensor, keys_values: list[Tensor] | None = None, position: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(B, T, E), mask (B or 1, 1, T, T) -> (B, T, E) and the weights (B, H, T, T).
 
-        ``keys_values`` gets both of this layer, (2, B, H, T, D): the beginning of a cache.
+        ``keys_values`` gets both of this layer, (2, B, H, T, D): the beginning of a cache. ``position`` (B, T) of each
+        token; absent, all rows start at 0.
         """
-        query, key, value = self._project(x)
+        query, key, value = self._project(x, position)
         if keys_values is not None:
             keys_values.append(torch.stack((key, value)))
         mixed, weights = attention(query, key, value, mask, self.dropout)

@@ -29,6 +29,11 @@ def _angles(length: int, width: int) -> Tensor:
     return (torch.arange(length, dtype=torch.float64)[:, None] * frequency).float()
 
 
+def _each(position: Tensor, length: int) -> Tensor:
+    """Where each token stands, (B, length), given that (B, length) or where each row starts (B,)."""
+    return position if position.dim() == 2 else position[:, None] + torch.arange(length, device=position.device)
+
+
 class Embedding(nn.Module):
     """Tokens to vectors: scaled embedding plus, unless positions are rotary, an encoding of the position."""
 
@@ -45,13 +50,15 @@ class Embedding(nn.Module):
             self.positions = None
 
     def forward(self, tokens: Tensor, position: Tensor | None = None) -> Tensor:
-        """(B, T) ids -> (B, T, E). ``position`` (B,) is where each row starts; absent, all start at 0."""
+        """(B, T) ids -> (B, T, E). ``position`` is where each row starts (B,) or each token stands (B, T); absent, all
+        rows start at 0.
+        """
         x = self.tokens(tokens) * self.scale
         if self.positions is not None:
             if position is None:
                 x = x + self.positions[: tokens.shape[1]]
             else:
-                x = x + self.positions[position[:, None] + torch.arange(tokens.shape[1], device=tokens.device)]
+                x = x + self.positions[_each(position, tokens.shape[1])]
         if torch.is_autocast_enabled(x.device.type):  # the residual stream too: else each layer casts it there and back
             x = x.to(torch.get_autocast_dtype(x.device.type))
         return self.dropout(x)
@@ -73,11 +80,11 @@ class Rotary(nn.Module):
         self.register_buffer("sin", angles.sin(), persistent=False)
 
     def forward(self, x: Tensor, position: Tensor | None = None) -> Tensor:
-        """(B, H, T, D) -> the same shape, turned. ``position`` (B,) is where each row starts; absent, all at 0."""
+        """(B, H, T, D) -> the same shape, turned. ``position`` as in ``Embedding``."""
         if position is None:
             cos, sin = self.cos[: x.shape[2]], self.sin[: x.shape[2]]  # (T, D/2)
         else:
-            index = position[:, None] + torch.arange(x.shape[2], device=x.device)
+            index = _each(position, x.shape[2])
             cos, sin = self.cos[index][:, None], self.sin[index][:, None]  # (B, 1, T, D/2)
         cos, sin = cos.to(x.dtype), sin.to(x.dtype)
         left, right = x.chunk(2, dim=-1)

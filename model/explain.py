@@ -99,7 +99,7 @@ def attention_maps(model: Transformer, pairs: Sequence[tuple[Sequence[int], Sequ
         found["decoder"], found["cross"] = both[0::2], both[1::2]
     else:
         assert isinstance(model, DecoderOnly)
-        model(sources, targets, found["decoder"])
+        model(sources, targets, maps=found["decoder"])
     stacked = {kind: torch.stack(layers, 1).float().cpu() for kind, layers in found.items() if layers}  # (B, L, H, ...)
     maps = []
     for i, (source, target) in enumerate(pairs):

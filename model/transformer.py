@@ -23,6 +23,24 @@ from model.embedding import Embedding, Rotary
 from model.experts import MixtureOfExperts, feed_forward
 from model.vocabulary import BOS, PAD
 
+
+@dataclass(frozen=True)
+class Packing:
+    """Rows that hold several pairs one after the other, blind to each other: training without padding (Krell et al.
+    2021). Which pair of its row a token belongs to, from 1 on, 0 at padding; where it stands in its sentence.
+    """
+
+    source_pair: Tensor  # (B, S)
+    source_position: Tensor
+    target_pair: Tensor  # (B, T)
+    target_position: Tensor
+
+
+def same_pair(queries: Tensor, keys: Tensor) -> Tensor:
+    """Pairs of the queries (B, T) and of the keys (B, S) -> mask (B, 1, T, S)."""
+    return queries[:, None, :, None] == keys[:, None, None]
+
+
 Maps = list[Tensor]  # gathers attention weights, (B, H, T, S) each, where a caller wants to see them
 
 
@@ -69,9 +87,12 @@ class EncoderLayer(nn.Module):
         real: Tensor | None = None,
         maps: Maps | None = None,
         keys_values: list[Tensor] | None = None,
+        position: Tensor | None = None,
     ) -> Tensor:
-        """(B, T, E) -> (B, T, E). ``real`` (B, T) is False at padding; ``keys_values`` is as of the attention."""
-        x = self.residuals[0](x, lambda y: mixed(self.self_attention(y, mask, keys_values), maps))
+        """(B, T, E) -> (B, T, E). ``real`` (B, T) is False at padding; ``keys_values`` and ``position`` are as of the
+        attention.
+        """
+        x = self.residuals[0](x, lambda y: mixed(self.self_attention(y, mask, keys_values, position), maps))
         return self.residuals[1](x, lambda y: self.feed_forward(y, real))
 
     def step(self, x: Tensor, layer: int, state: DecoderState, longest: int) -> Tensor:
@@ -97,10 +118,11 @@ class DecoderLayer(nn.Module):
         memory_mask: Tensor,
         real: Tensor | None = None,
         maps: Maps | None = None,
+        position: Tensor | None = None,
     ) -> Tensor:
         """(B, T, E) -> (B, T, E). ``maps`` gets the weights of self-attention, then those of cross-attention."""
         keys_values = self.cross_attention.keys_values(memory)
-        x = self.residuals[0](x, lambda y: mixed(self.self_attention(y, mask), maps))
+        x = self.residuals[0](x, lambda y: mixed(self.self_attention(y, mask, position=position), maps))
         x = self.residuals[1](x, lambda y: mixed(self.cross_attention(y, *keys_values, memory_mask), maps))
         return self.residuals[2](x, lambda y: self.feed_forward(y, real))
 
@@ -168,9 +190,9 @@ class Transformer(nn.Module, ABC):
         """(B, S) padded ids -> what ``start`` wants to know of the source, and the mask of its real tokens (B, S)."""
 
     @abstractmethod
-    def forward(self, source: Tensor, target: Tensor) -> Tensor:
+    def forward(self, source: Tensor, target: Tensor, packing: Packing | None = None) -> Tensor:
         """Source (B, S) and decoder input (B, T), which starts with BOS -> hidden states (B, T, E); ``output`` makes
-        logits of them.
+        logits of them. ``packing``: of rows with several pairs; encoder-decoders only.
         """
 
     @abstractmethod
@@ -236,27 +258,39 @@ class EncoderDecoder(Transformer):
         self.encoder_norm, self.decoder_norm = self._final_norm(), self._final_norm()
         self._finish(tokens)
 
-    def encode(self, source: Tensor, maps: Maps | None = None) -> tuple[Tensor, Tensor]:
+    def encode(self, source: Tensor, maps: Maps | None = None, packing: Packing | None = None) -> tuple[Tensor, Tensor]:
         """(B, S) padded ids -> memory (B, S, E) and the mask of its real tokens (B, S)."""
-        mask = source != PAD
-        x = self.source_embedding(source)
+        real = source != PAD
+        mask = same_pair(packing.source_pair, packing.source_pair) if packing else real[:, None, None]
+        position = packing.source_position if packing else None
+        x = self.source_embedding(source, position)
         for layer in self.encoder_layers:
-            x = layer(x, mask[:, None, None], mask, maps)
-        return self.encoder_norm(x), mask
+            x = layer(x, mask, real, maps, position=position)
+        return self.encoder_norm(x), real
 
-    def decode(self, target: Tensor, memory: Tensor, memory_mask: Tensor, maps: Maps | None = None) -> Tensor:
+    def decode(
+        self,
+        target: Tensor,
+        memory: Tensor,
+        memory_mask: Tensor,
+        maps: Maps | None = None,
+        packing: Packing | None = None,
+    ) -> Tensor:
         """Teacher forcing: decoder input (B, T), which starts with BOS -> hidden states (B, T, E).
 
         Padding stands at the end of the target, where the causal mask already hides it from every real token.
         """
-        mask = causal_mask(target.shape[1], target.device)
-        x = self.target_embedding(target)
+        mask, cross, position = causal_mask(target.shape[1], target.device), memory_mask[:, None, None], None
+        if packing:
+            mask = mask & same_pair(packing.target_pair, packing.target_pair)
+            cross, position = same_pair(packing.target_pair, packing.source_pair), packing.target_position
+        x = self.target_embedding(target, position)
         for layer in self.decoder_layers:
-            x = layer(x, mask, memory, memory_mask[:, None, None], target != PAD, maps)
+            x = layer(x, mask, memory, cross, target != PAD, maps, position)
         return self.decoder_norm(x)
 
-    def forward(self, source: Tensor, target: Tensor) -> Tensor:
-        return self.decode(target, *self.encode(source))
+    def forward(self, source: Tensor, target: Tensor, packing: Packing | None = None) -> Tensor:
+        return self.decode(target, *self.encode(source, packing=packing), packing=packing)
 
     def start(self, memory: Tensor, memory_mask: Tensor, beam_size: int) -> DecoderState:
         rows = memory.shape[0] * beam_size
@@ -300,8 +334,12 @@ class DecoderOnly(Transformer):
         self._run(source, keys_values=found)
         return torch.stack(found), source != PAD
 
-    def forward(self, source: Tensor, target: Tensor, maps: Maps | None = None) -> Tensor:
+    def forward(
+        self, source: Tensor, target: Tensor, packing: Packing | None = None, maps: Maps | None = None
+    ) -> Tensor:
         """Hidden states of the target alone; ``maps`` get the weights of the whole row (B, H, S + T, S + T)."""
+        if packing:
+            raise ValueError("a decoder-only model takes one pair a row")
         index = (source != PAD).sum(1, keepdim=True) + torch.arange(target.shape[1], device=target.device)  # (B, T)
         row = functional.pad(source, (0, target.shape[1]), value=PAD)
         row = row.scatter(1, index, torch.where(target == BOS, self.config.separator, target))

@@ -8,17 +8,21 @@ Everything random inside a window comes from (seed, window), so that a position 
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from model.errors import UserError
+from model.transformer import Packing
 from model.vocabulary import BOS, EOS, PAD, Vocabulary
 from training.augment import FORMALITY_RULES, AugmentationConfig, add_noise, exchange_some, join_some
 from training.corpus import LoadedCorpus, StreamedCorpus
@@ -28,16 +32,23 @@ TAGGED = 0.5  # share of the pairs with a form of address that name it: the othe
 # Padded lengths, the last one max_tokens. A batch is (source length, target length), equal or one step apart.
 SHORT = (4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 28, 32, 40, 48, 56, 64, 80, 96)
 LENGTHS = (*SHORT, 128, 160, 192, 256, 320, 384, 448, 512)
+# Of rows that several pairs share: sources are longer, by their tags (of the shipped model's mixture, 97 % are tokens)
+PACKED = 144, 128
+OPEN_ROWS = 256  # that a pair may still go into
+
+Pair = tuple[list[int], list[int]]  # ids
+Row = list[Pair]  # more than one only where they are packed
 
 
 @dataclass(frozen=True)
 class Batch:
-    """PAD fills the ends. ``target_input`` is ``target`` shifted right by BOS."""
+    """PAD fills the ends. ``target_input`` is ``target`` shifted right by BOS, each pair by its own."""
 
     source: Tensor  # (B, S) long
     target_input: Tensor  # (B, T) long
     target: Tensor  # (B, T) long
     tokens: int  # target tokens without padding
+    packing: Packing | None = None  # where a row holds several pairs
 
 
 @dataclass
@@ -62,28 +73,34 @@ class Mixture:
         bpe_dropout: float = 0.0,
         augmentation: AugmentationConfig = AugmentationConfig(),
         formality: Sequence[str] = (),
+        pack: bool = False,
+        processes: int = 0,
     ) -> None:
-        """``formality``: the target languages whose form of address is named to the model (``augment``'s rules)."""
+        """``formality``: the target languages whose form of address is named to the model (``augment``'s rules).
+        ``pack``: several pairs a row, all batches of one shape. ``processes`` prepare windows ahead, the same ones as
+        without; a stream is read here.
+        """
         self.corpora, self.vocabulary, self.seed = corpora, vocabulary, seed
         self.batch_tokens, self.max_tokens, self.bpe_dropout = batch_tokens, max_tokens, bpe_dropout
-        self.augmentation, self.formality = augmentation, formality
+        self.augmentation, self.formality, self.pack = augmentation, formality, pack
         self.lengths = [length for length in LENGTHS if length < max_tokens] + [max_tokens]
         self.position = Position()
         loaded = [len(corpus) for corpus in corpora if isinstance(corpus, LoadedCorpus)]
         self.window = min(WINDOW, sum(loaded)) if len(loaded) == len(corpora) else WINDOW
+        self.processes = processes if len(loaded) == len(corpora) else 0
         self._streams: dict[str, Iterator[tuple[str, str]]] = {}
         self.too_long: Counter[str] = Counter()  # a corpus: pairs left out because a side exceeds max_tokens
 
     def __iter__(self) -> Iterator[Batch]:
         """Batches from ``self.position`` on, without end; the position moves on before each is handed out."""
-        while True:
-            batches, drawn = self._window()
+        for batches, drawn, too_long in self._ahead() if self.processes else self._here():
+            self.too_long += too_long
             if not batches:
                 raise UserError(f"no pair is short enough for max_tokens = {self.max_tokens}; raise it")
             while self.position.batch < len(batches):
                 batch = batches[self.position.batch]
                 self.position.batch += 1
-                yield self._tensors(*batch)
+                yield self._batch(*batch)
             self.position = Position(self.position.window + 1, 0, drawn)
 
     def state(self) -> dict[str, Any]:
@@ -93,16 +110,44 @@ class Mixture:
         """Go on from ``state``. A corpus that it does not know starts at its beginning."""
         self.position = Position(**state)
 
-    def _window(self) -> tuple[list[tuple[int, int, list[tuple[list[int], list[int]]]]], dict[str, int]]:
-        """The batches of the current window as (source length, target length, pairs of ids)."""
-        seed = [self.seed, self.position.window]
-        rng = np.random.default_rng(seed)
-        self.vocabulary.seed(int(rng.integers(2**31)))
+    def _here(self) -> Iterator[Window]:
+        while True:  # the position moves on in between
+            yield self._window(self.position)
+
+    def _ahead(self) -> Iterator[Window]:
+        """The windows from the position on, a few of them under way in other processes."""
+        position = Position(self.position.window, 0, self.position.drawn)
+        waiting: deque[Any] = deque()
+        # A fork shares the corpora; nothing else would run here but NumPy and SentencePiece
+        context = multiprocessing.get_context("fork")
+        with ProcessPoolExecutor(self.processes, context, initializer=_adopt, initargs=(self,)) as pool:
+            try:
+                while True:
+                    while len(waiting) <= self.processes:
+                        waiting.append(pool.submit(_adopted_window, position))
+                        _, _, counts = self._shares(position)
+                        drawn = {name: position.drawn.get(name, 0) + count for name, count in counts.items()}
+                        position = Position(position.window + 1, 0, drawn)
+                    yield waiting.popleft().result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _shares(self, position: Position) -> tuple[np.random.Generator, int, dict[str, int]]:
+        """What a window's draws come from: a generator, the vocabulary's seed, the pairs of each corpus."""
+        rng = np.random.default_rng([self.seed, position.window])
+        seed = int(rng.integers(2**31))
         weights = np.array([corpus.weight for corpus in self.corpora])
-        drawn = dict(self.position.drawn)
-        pairs: list[tuple[list[int], list[int]]] = []
-        for corpus, count in zip(self.corpora, rng.multinomial(self.window, weights / weights.sum()), strict=True):
-            sentences, drawn[corpus.name] = self._draw(corpus, drawn.get(corpus.name, 0), int(count))
+        counts = rng.multinomial(self.window, weights / weights.sum()).tolist()
+        return rng, seed, dict(zip((corpus.name for corpus in self.corpora), counts, strict=True))
+
+    def _window(self, position: Position) -> Window:
+        """The batches of a window, what was drawn when it ends, and what it leaves out."""
+        rng, seed, counts = self._shares(position)
+        self.vocabulary.seed(seed)
+        drawn, too_long = dict(position.drawn), Counter[str]()
+        pairs: list[Pair] = []
+        for corpus in self.corpora:
+            sentences, drawn[corpus.name] = self._draw(corpus, drawn.get(corpus.name, 0), counts[corpus.name])
             renamed = exchange_some(sentences, corpus.source, corpus.target, self.augmentation.names, rng)
             sentences = join_some(renamed, self.augmentation.join, rng)
             turned = rng.random(len(sentences)) < (0.5 if corpus.both_ways else 0.0)
@@ -117,12 +162,13 @@ class Mixture:
                 source_ids = self.vocabulary.source_ids(source, language, form, self.bpe_dropout)
                 target_ids = self.vocabulary.target_ids(target, self.bpe_dropout)
                 if max(len(source_ids), len(target_ids)) > self.max_tokens:
-                    self.too_long[corpus.name] += 1
+                    too_long[corpus.name] += 1
                 else:
                     pairs.append((source_ids, target_ids))
         order = rng.permutation(len(pairs))
-        batches = self._batches([pairs[i] for i in order])
-        return [batches[i] for i in rng.permutation(len(batches))], drawn
+        shuffled = [pairs[i] for i in order]
+        batches = self._packed(shuffled) if self.pack else self._batches(shuffled)
+        return [self._arrays(*batches[i]) for i in rng.permutation(len(batches))], drawn, too_long
 
     def _draw(self, corpus: LoadedCorpus | StreamedCorpus, start: int, count: int) -> tuple[list[tuple[str, str]], int]:
         """The next ``count`` pairs of the corpus from ``start`` on, and where it stands then.
@@ -157,16 +203,33 @@ class Mixture:
             pairs += part
         return pairs, corpus.position
 
-    def _batches(
-        self, pairs: list[tuple[list[int], list[int]]]
-    ) -> list[tuple[int, int, list[tuple[list[int], list[int]]]]]:
+    def _packed(self, pairs: list[Pair]) -> list[tuple[int, int, list[Row]]]:
+        """Best fit, the longest first: rows that hold as many pairs as there is room for."""
+        full: list[Row] = []
+        rows: list[Row] = [[] for _ in range(OPEN_ROWS)]
+        room = np.repeat([PACKED], OPEN_ROWS, axis=0)
+        for pair in sorted(pairs, key=lambda pair: -len(pair[0]) - len(pair[1])):
+            size = [len(pair[0]), len(pair[1])]
+            left = np.where((room >= size).all(1), room.sum(1), sum(PACKED) + 1)
+            best = int(left.argmin())
+            if left[best] > sum(PACKED):  # none has room: the fullest is done
+                best = int(room.sum(1).argmin())
+                full.append(rows[best])
+                rows[best], room[best] = [], PACKED
+            rows[best].append(pair)
+            room[best] -= size
+        full += [row for row in rows if row]
+        count = self.rows(*PACKED)
+        return [(*PACKED, full[i : i + count]) for i in range(0, len(full), count)]
+
+    def _batches(self, pairs: list[Pair]) -> list[tuple[int, int, list[Row]]]:
         """Cut into batches of few shapes. What does not fill a batch moves to the next larger bucket."""
-        buckets: dict[tuple[int, int], list[tuple[list[int], list[int]]]] = {}
+        buckets: dict[tuple[int, int], list[Row]] = {}
         for source, target in pairs:
             s, t = (int(np.searchsorted(self.lengths, len(ids))) for ids in (source, target))
-            buckets.setdefault((max(s, t - 1), max(t, s - 1)), []).append((source, target))
+            buckets.setdefault((max(s, t - 1), max(t, s - 1)), []).append([(source, target)])
         batches = []
-        rest: list[tuple[list[int], list[int]]] = []
+        rest: list[Row] = []
         top = max((max(key) for key in buckets), default=0)
         for i in range(top + 1):
             for key in ((i, i - 1), (i - 1, i), (i, i)):
@@ -188,18 +251,44 @@ class Mixture:
         """Sentences in a batch of this shape: padded tokens of the longer side stay within ``batch_tokens``."""
         return max(1, self.batch_tokens // max(source_length, target_length) // 4 * 4)
 
-    def _tensors(self, source_length: int, target_length: int, pairs: list[tuple[list[int], list[int]]]) -> Batch:
-        rows = self.rows(source_length, target_length)
-        source = np.full((rows, source_length), PAD, dtype=np.int64)
-        target = np.full((rows, target_length), PAD, dtype=np.int64)
-        for row, (source_ids, target_ids) in enumerate(pairs):
-            source[row, : len(source_ids)] = source_ids
-            target[row, : len(target_ids)] = target_ids
-        source[len(pairs) :, 0] = EOS  # rows that only keep the shape: something to attend to, nothing to predict
-        target_input = np.concatenate((np.full((rows, 1), BOS), target[:, :-1]), axis=1)
-        return Batch(
-            torch.from_numpy(source),
-            torch.from_numpy(target_input),
-            torch.from_numpy(target),
-            sum(len(target_ids) for _, target_ids in pairs),
-        )
+    def _arrays(self, source_length: int, target_length: int, rows: list[Row]) -> Arrays:
+        """Ids, and for packed rows the pair and the position of each token: (1 or 3, B, S) and (1 or 3, B, T)."""
+        count, kinds = self.rows(source_length, target_length), 3 if self.pack else 1
+        sides = [np.zeros((kinds, count, length), dtype=np.int32) for length in (source_length, target_length)]
+        for side, found in enumerate(sides):
+            found[0] = PAD
+            for row, pairs in enumerate(rows):
+                start = 0
+                for number, pair in enumerate(pairs, 1):
+                    place = slice(start, start := start + len(pair[side]))
+                    found[0, row, place] = pair[side]
+                    if self.pack:
+                        found[1, row, place] = number
+                        found[2, row, place] = np.arange(len(pair[side]))
+        if not self.pack:  # rows that only keep the shape: something to attend to, nothing to predict
+            sides[0][0, len(rows) :, 0] = EOS
+        return sides[0], sides[1]
+
+    def _batch(self, sources: np.ndarray, targets: np.ndarray) -> Batch:
+        source, *source_places = (torch.from_numpy(part.astype(np.int64)) for part in sources)
+        target, *target_places = (torch.from_numpy(part.astype(np.int64)) for part in targets)
+        target_input = functional.pad(target[:, :-1], (1, 0), value=BOS)
+        tokens, packing = int((target != PAD).sum()), None
+        if self.pack:
+            packing = Packing(*source_places, *target_places)
+            target_input[(packing.target_position == 0) & (packing.target_pair > 0)] = BOS
+        return Batch(source, target_input, target, tokens, packing)
+
+
+Arrays = tuple[np.ndarray, np.ndarray]  # of the sources and the targets of a batch
+Window = tuple[list[Arrays], dict[str, int], Counter[str]]
+_adopted: Mixture  # in a process that prepares windows
+
+
+def _adopt(mixture: Mixture) -> None:
+    global _adopted
+    _adopted = mixture
+
+
+def _adopted_window(position: Position) -> Window:
+    return _adopted._window(position)

@@ -16,6 +16,7 @@ from typing import Any
 from model.config import ModelConfig, SearchConfig, check, from_dict
 from model.errors import UserError
 from training.augment import FORMALITY_RULES, AugmentationConfig
+from training.batches import PACKED
 from training.corpus import CleaningConfig, CorpusConfig
 
 
@@ -34,6 +35,7 @@ class TrainingConfig:
     weight_decay: float = 0.0
     label_smoothing: float = 0.1
     bpe_dropout: float = 0.0  # share of merges skipped at random (Provilkov et al. 2020); 0.1 there
+    pack: bool = False  # several pairs a row: no padding, and one shape for compiled layers, which a GPU wants
     r_drop: float = 0.0  # weight of the difference between two draws of dropout (Liang et al. 2021); 5 there
     clip_norm: float = 1.0  # largest norm of the gradient
     ema_decay: float = 0.999  # moving average of the weights, which is what is validated and kept
@@ -64,6 +66,11 @@ class TrainingConfig:
         check(self.max_hours > 0.0, f"max_hours = {self.max_hours} must be positive")
         check(0.0 <= self.label_smoothing < 1.0, f"label_smoothing = {self.label_smoothing} must lie in [0, 1)")
         check(0.0 <= self.bpe_dropout < 1.0, f"bpe_dropout = {self.bpe_dropout} must lie in [0, 1)")
+        check(
+            not self.pack or (self.max_tokens <= min(PACKED) and self.batch_tokens >= 4 * max(PACKED)),
+            f"pack = true needs max_tokens of at most {min(PACKED)} and batch_tokens of at least {4 * max(PACKED)}, "
+            f"not {self.max_tokens} and {self.batch_tokens}",
+        )
         check(self.r_drop >= 0.0, f"r_drop = {self.r_drop} must not be negative")
         check(0.0 <= self.ema_decay < 1.0, f"ema_decay = {self.ema_decay} must lie in [0, 1)")
         check(self.learning_rate > 0.0, f"learning_rate = {self.learning_rate} must be positive")
@@ -164,6 +171,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     check(
         not training.r_drop or recipe.model.dropout > 0.0,
         f"{path}: training.r_drop = {training.r_drop} compares two draws of dropout; set model.dropout above 0",
+    )
+    check(
+        not training.pack or recipe.model.architecture == "encoder-decoder",
+        f"{path}: training.pack goes with encoder-decoders; a decoder-only model takes one pair a row",
     )
     for language in recipe.model.formality:
         check(

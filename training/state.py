@@ -78,21 +78,46 @@ def average_weights(directories: list[Path]) -> dict[str, Tensor]:
     return {name: torch.stack([weights[name] for weights in loaded]).mean(0) for name in loaded[0]}
 
 
+NEW_DIMENSIONS = 0.3  # the scale at which layers begin to write to new dimensions of the residual stream, of the usual
+
+
 @torch.no_grad()
 def grown(weights: dict[str, Tensor], model: Transformer) -> dict[str, Tensor]:
-    """The weights of a smaller model for ``model``, which has wider feed-forward layers or more layers, and then
-    computes what that one did (pre-norm): what is new comes as it was drawn and adds nothing to the residual stream yet
-    (compare Net2Net, Chen et al. 2016).
+    """The weights of a smaller pre-norm model for ``model``, which has more layers, wider feed-forward layers, or a
+    larger d_model with more heads of the same size, and then computes what that one did: exactly, but for a larger
+    d_model nearly (compare Net2Net, Chen et al. 2016).
+
+    What is new comes as it was drawn, and what was there ignores it at first. A stream of E dimensions that is padded
+    with zeros to E' has sqrt(E / E') of its deviation from the mean, if its mean was zero: layers write with the mean
+    taken out, norms make up for the rest.
     """
+    config, old_width = model.config, weights[model.TIED[0]].shape[1]
+    widens, shrunk = config.d_model > old_width, (old_width / config.d_model) ** 0.5
     result = dict(weights)
     for name, fresh in model.state_dict().items():
-        old = weights.get(name)
-        new = fresh * 0.0 if ".output." in name else fresh.clone()
+        old, part = weights.get(name), name.split(".")[-2]
         if old is None:
-            result[name] = new
-        elif "feed_forward" in name and all(a <= b for a, b in zip(old.shape, new.shape, strict=True)):
-            new[tuple(map(slice, old.shape))] = old
-            result[name] = new
+            result[name] = fresh * 0.0 if part == "output" else fresh
+            continue
+        if any(a > b for a, b in zip(old.shape, fresh.shape, strict=True)) or old.shape == fresh.shape:
+            continue
+        embeds = part == "tokens" or (name == "output.weight" and config.tie_embeddings)
+        writes = widens and part == "output" and name != "output.weight"
+        if embeds:  # the model multiplies them by the root of its width
+            old = old * shrunk
+        elif writes and config.norm == "layer":
+            old = old - old.mean(0, keepdim=True)
+        elif part.endswith("norm") and name.endswith("weight"):
+            old = old * shrunk
+        if part == "decoder_norm" and config.tie_embeddings:  # what it gives meets the embedding
+            old = old / shrunk
+        blocks = {"query_key_value": 3, "key_value": 2}.get(part, 1)  # of all heads
+        new = (fresh * NEW_DIMENSIONS if embeds or writes else fresh.clone()).unflatten(0, (blocks, -1))
+        old = old.unflatten(0, (blocks, -1))
+        if not embeds and new.dim() == 3:
+            new[:, : old.shape[1], old.shape[2] :] = 0.0
+        new[tuple(map(slice, old.shape))] = old
+        result[name] = new.flatten(0, 1)
     return result
 
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from model import checkpoint
 from model.errors import UserError
-from model.transformer import Transformer, build
+from model.transformer import EncoderDecoder, Packing, Transformer, build
 from model.translator import Translator
 from model.vocabulary import PAD, SEPARATOR, Vocabulary
 from training.batches import Batch, Mixture
@@ -49,12 +49,15 @@ class LossModel(nn.Module):
         super().__init__()
         self.model, self.smoothing, self.r_drop = model, smoothing, r_drop
 
-    def forward(self, source: Tensor, target_input: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, source: Tensor, target_input: Tensor, target: Tensor, packing: Packing | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Summed loss and summed NLL. With R-Drop each sentence is seen twice: the loss is the mean of both, plus
         r_drop / 4 times their divergence (half of the paper's equation 4, whose terms are sums of both)."""
         if self.r_drop:
             source, target_input, target = (torch.cat((t, t)) for t in (source, target_input, target))
-        hidden = self.model(source, target_input)
+            packing = packing and Packing(*(torch.cat((t, t)) for t in vars(packing).values()))
+        hidden = self.model(source, target_input, packing)
         if torch.is_autocast_enabled(hidden.device.type):  # on a GPU the last norm gives float32
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
         weight = self.model.output.weight
@@ -94,6 +97,10 @@ class Trainer:
         )
         torch.manual_seed(self.config.seed)
         self.model = build(config).to(self.accelerator.device)
+        if self.config.pack and self.accelerator.device.type == "cuda":  # once for each kind of layer
+            assert isinstance(self.model, EncoderDecoder)
+            for layer in (*self.model.encoder_layers, *self.model.decoder_layers):
+                layer.compile(dynamic=False)
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.mixture = Mixture(
             self.corpora,
@@ -104,6 +111,9 @@ class Trainer:
             self.config.bpe_dropout,
             recipe.augmentation,
             recipe.model.formality,
+            self.config.pack,
+            # a GPU is faster than one process can prepare batches
+            max(1, (os.cpu_count() or 1) - 2) if self.accelerator.device.type == "cuda" else 0,
         )
         self.step, self.warm_from, self.tokens, self.best, self.stale = 0, 0, 0, -1.0, 0
         self.snapshots: list[str] = []
@@ -200,10 +210,11 @@ class Trainer:
         total = self.accelerator.reduce(count, "sum")[0]
         for i, batch in enumerate(batches):
             tensors = [t.to(device, non_blocking=True) for t in (batch.source, batch.target_input, batch.target)]
+            packing = batch.packing and Packing(*(t.to(device) for t in vars(batch.packing).values()))
             # Gradients travel between processes once, with the last batch
             last = i + 1 == len(batches)
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.loss_model):
-                loss, nll = self.loss_model(*tensors)
+                loss, nll = self.loss_model(*tensors, packing)
                 self.accelerator.backward(loss * self.accelerator.num_processes / total)
             count[1] += nll
         self.accelerator.clip_grad_norm_(self.loss_model.parameters(), self.config.clip_norm)

@@ -193,6 +193,21 @@ def test_what_a_user_can_do_wrong(language: Path, tmp_path: Path) -> None:
         load_recipe(broken)
 
 
+def test_packed_rows_train_and_resume(language: Path, tmp_path: Path) -> None:
+    recipe = recipe_file(language, "packed", steps=40)
+    packed = ["training.pack=true", "training.r_drop=1.0"]
+    train(load_recipe(recipe, packed), tmp_path / "whole")
+    train(load_recipe(recipe, [*packed, "training.max_steps=17"]), tmp_path / "halves")
+    train(load_recipe(recipe, packed), tmp_path / "halves", resume=True)
+    found = losses(tmp_path / "whole")
+    assert losses(tmp_path / "halves") == found
+    assert found[40] < 0.75 * found[1]
+    with pytest.raises(UserError, match="pack goes with encoder-decoders"):
+        load_recipe(recipe, [*packed, "model.architecture='decoder-only'", "model.encoder_layers=0"])
+    with pytest.raises(UserError, match="pack = true needs max_tokens of at most 128"):
+        load_recipe(recipe, [*packed, "training.max_tokens=200"])
+
+
 def test_weights_alone_start_a_new_run(language: Path, tmp_path: Path) -> None:
     recipe = recipe_file(language, "again", steps=3)
     best = train(load_recipe(recipe), tmp_path / "first")

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from model.attention import causal_mask
 from model.config import ModelConfig
-from model.transformer import DecoderLayer, DecoderState, EncoderDecoder, EncoderLayer
+from model.transformer import DecoderLayer, DecoderState, EncoderDecoder, EncoderLayer, Packing
 from model.vocabulary import BOS, EOS, PAD
 
 VARIANTS = list(
@@ -144,6 +144,26 @@ def test_padding_never_changes_a_result(positions: str, norm: str, activation: s
         alone = model.score(source[None], target[None])[0]
         torch.testing.assert_close(together[row, : len(target)], alone, atol=1e-5, rtol=1e-4)
         assert not together[row, len(target) :].any()
+
+
+@variants
+def test_packed_pairs_are_blind_to_each_other(positions: str, norm: str, activation: str, tied: bool) -> None:
+    """Rows of (first, second pair) and (third, padding) give each pair the hidden states that it has alone."""
+    model = build(positions, norm, activation, tied)
+    sizes = (4, 6), (7, 3), (5, 9)
+    pairs = [(padded(s, seed=i)[0], padded(t, seed=i + 9)[0]) for i, (s, t) in enumerate(sizes)]
+    rows = pairs[:2], pairs[2:]
+    ids, numbers, places = (
+        [
+            pad_sequence([torch.cat([make(n, pair[side]) for n, pair in row]) for row in map(enumerate, rows)], True)
+            for side in (0, 1)
+        ]
+        for make in (lambda n, x: x, lambda n, x: torch.full_like(x, n + 1), lambda n, x: torch.arange(len(x)))
+    )
+    hidden = model(*ids, Packing(numbers[0], places[0], numbers[1], places[1]))
+    for row, number, (source, target) in ((0, 1, pairs[0]), (0, 2, pairs[1]), (1, 1, pairs[2])):
+        alone = model(source[None], target[None])[0]
+        torch.testing.assert_close(hidden[row][numbers[1][row] == number], alone, atol=1e-5, rtol=1e-4)
 
 
 def test_score_is_the_log_softmax_of_the_full_forward() -> None:

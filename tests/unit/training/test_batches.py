@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
+from model.config import ModelConfig
+from model.transformer import EncoderDecoder
 from model.vocabulary import BOS, EOS, PAD, Vocabulary
 from training import batches as batches_module
-from training.batches import LENGTHS, Batch, Mixture
-from training.trainer import Trainer
+from training.batches import LENGTHS, PACKED, Batch, Mixture
+from training.trainer import LossModel, Trainer
 
 WINDOW = 200
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
@@ -65,9 +68,10 @@ def pairs(batch: Batch) -> Iterator[Pair]:
 
 def window(stream: Mixture) -> list[Batch]:
     """All batches of the current window; the stream moves on to the next."""
-    batches, drawn = stream._window()
+    batches, drawn, too_long = stream._window(stream.position)
     stream.position = batches_module.Position(stream.position.window + 1, 0, drawn)
-    return [stream._tensors(*batch) for batch in batches]
+    stream.too_long += too_long
+    return [stream._batch(*batch) for batch in batches]
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -188,3 +192,72 @@ def test_processes_share_the_stream(vocabulary: Vocabulary) -> None:
         shares.append(list(islice(Trainer._share(process, iter(mixture(vocabulary, corpora()))), 20)))
     woven = [batch for group in zip(*shares, strict=True) for batch in group]
     assert all(same(a, b) for a, b in zip(woven, whole, strict=True))
+
+
+def unpacked(batch: Batch) -> Iterator[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]]:
+    """Source, target input and target of each pair in the rows of a batch."""
+    assert batch.packing
+    for row in range(len(batch.source)):
+        places = batch.packing.source_pair[row], batch.packing.target_pair[row]
+        for number in range(1, int(places[0].max()) + 1):
+            here, there = places[0] == number, places[1] == number
+            parts = (batch.source[row][here], batch.target_input[row][there], batch.target[row][there])
+            yield tuple(tuple(part.tolist()) for part in parts)  # type: ignore[misc]
+
+
+def test_packed_rows_hold_the_same_pairs(vocabulary: Vocabulary) -> None:
+    """Each pair whole, with its own BOS and positions; one shape; little room left."""
+    choices = {"batch_tokens": 4 * PACKED[0], "max_tokens": 100}
+    batches = window(mixture(vocabulary, corpora(), pack=True, **choices))
+    plain = window(mixture(vocabulary, corpora(), **choices))
+    found = Counter(pair for batch in batches for pair in unpacked(batch))
+    assert found.total() == WINDOW
+    assert {shifted[0] for _, shifted, _ in found} == {BOS}
+    assert all(shifted[1:] == target[:-1] for _, shifted, target in found)
+    wanted = Counter(pair for batch in plain for pair in pairs(batch))
+    assert Counter((source, target) for source, _, target in found.elements()) == wanted
+    assert {(batch.source.shape, batch.target.shape) for batch in batches} == {((4, PACKED[0]), (4, PACKED[1]))}
+    for batch in batches:
+        assert batch.packing and batch.tokens == (batch.packing.target_pair > 0).sum()
+        assert torch.equal(batch.packing.source_pair > 0, batch.source != PAD)
+        for position, pair in (
+            (batch.packing.source_position, batch.packing.source_pair),
+            (batch.packing.target_position, batch.packing.target_pair),
+        ):
+            starts = functional.pad(pair, (1, 0))[:, :-1] != pair
+            steps = functional.pad(position, (1, 0))[:, :-1] + 1
+            assert torch.equal(position, torch.where(starts | (pair == 0), 0, steps))
+    rows = sum(int((batch.source != PAD).any(1).sum()) for batch in batches)
+    longer = max(sum(len(pair[side]) for pair in wanted.elements()) / PACKED[side] for side in (0, 1))
+    assert rows <= 1.15 * longer
+
+
+def test_packed_rows_have_the_loss_of_their_pairs(vocabulary: Vocabulary) -> None:
+    config = ModelConfig(
+        vocab_size=len(vocabulary), d_model=16, d_ff=32, encoder_layers=1, decoder_layers=1, positions="learned"
+    )
+    model = LossModel(EncoderDecoder(config), smoothing=0.1).eval()
+    totals = []
+    for pack in (False, True):
+        stream = mixture(vocabulary, corpora(), pack=pack, batch_tokens=4 * PACKED[0])
+        losses = [model(b.source, b.target_input, b.target, b.packing) for b in window(stream)]
+        totals.append(torch.stack([loss for loss, _ in losses]).sum())
+        model.zero_grad()
+        totals[-1].backward()
+        totals += [parameter.grad.clone() for parameter in model.parameters()]
+    half = len(totals) // 2
+    for packed, plain in zip(totals[half:], totals[:half], strict=True):
+        torch.testing.assert_close(packed, plain, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_windows_prepared_by_other_processes_are_the_same(vocabulary: Vocabulary, pack: bool) -> None:
+    choices = {"batch_tokens": 4 * PACKED[0], "bpe_dropout": 0.1, "pack": pack, "max_tokens": 14}
+    here = mixture(vocabulary, corpora(), **choices)
+    there = mixture(vocabulary, corpora(), processes=2, **choices)
+    count = 3 * len(window(mixture(vocabulary, corpora(), **choices)))
+    iterator = iter(there)
+    assert all(same(a, b) for a, b in zip(islice(iterator, count), islice(here, count), strict=True))
+    assert there.state() == here.state()
+    assert there.too_long == here.too_long != Counter()
+    iterator.close()  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ import torch
 
 from model.config import ModelConfig
 from model.transformer import build
+from training import state
 from training.state import grown
 
 SMALL = ModelConfig(
@@ -40,6 +41,35 @@ def test_a_grown_model_computes_the_same_and_its_new_weights_learn(
             assert name.endswith("bias") or gradient.abs().sum() > 0, name  # biases of keys have none
         elif name.endswith("inner.weight") and "d_ff" in growth:
             assert gradient[len(before[name]) :].abs().sum() > 0, name
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {},
+        {"norm": "rms", "activation": "swiglu", "positions": "learned"},
+        {"tie_embeddings": False, "positions": "rotary"},
+        {"architecture": "decoder-only", "encoder_layers": 0, "decoder_layers": 2},
+    ],
+)
+def test_a_wider_model_computes_the_same_until_its_new_dimensions_are_written(
+    variant: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = build(replace(SMALL, **variant)).eval()
+    large = build(replace(SMALL, **variant, d_model=40, num_heads=5, d_ff=30)).eval()
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+        for name, parameter in small.named_parameters():  # what comes into the stream first has no mean either
+            if "embedding" in name:
+                parameter -= parameter.mean(-1, keepdim=True)
+    source, target = torch.randint(4, 50, (3, 7)), torch.randint(4, 50, (3, 5))
+    wanted = small.output(small(source, target))
+    large.load_state_dict(grown(small.state_dict(), large))
+    assert 0.001 < (large.output(large(source, target)) - wanted).std() < 0.5 * wanted.std()
+    monkeypatch.setattr(state, "NEW_DIMENSIONS", 0.0)
+    large.load_state_dict(grown(small.state_dict(), large))
+    torch.testing.assert_close(large.output(large(source, target)), wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_what_is_smaller_stays_as_it_is_to_be_refused() -> None:
