@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
+import os
+import signal
+import threading
+import time
 import zlib
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -87,7 +91,7 @@ class Mixture:
         self.position = Position()
         loaded = [len(corpus) for corpus in corpora if isinstance(corpus, LoadedCorpus)]
         self.window = min(WINDOW, sum(loaded)) if len(loaded) == len(corpora) else WINDOW
-        self.processes = processes if len(loaded) == len(corpora) else 0
+        self.processes = 0 if any(isinstance(corpus, StreamedCorpus) for corpus in corpora) else processes
         self._streams: dict[str, Iterator[tuple[str, str]]] = {}
         self.too_long: Counter[str] = Counter()  # a corpus: pairs left out because a side exceeds max_tokens
 
@@ -286,8 +290,19 @@ _adopted: Mixture  # in a process that prepares windows
 
 
 def _adopt(mixture: Mixture) -> None:
+    """Prepare windows of this mixture; stop with the process that wants them, and not before."""
     global _adopted
     _adopted = mixture
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _adopted_window(position: Position) -> Window:

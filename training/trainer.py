@@ -112,8 +112,7 @@ class Trainer:
             recipe.augmentation,
             recipe.model.formality,
             self.config.pack,
-            # a GPU is faster than one process can prepare batches
-            max(1, (os.cpu_count() or 1) - 2) if self.accelerator.device.type == "cuda" else 0,
+            self._helpers(),
         )
         self.step, self.warm_from, self.tokens, self.best, self.stale = 0, 0, 0, -1.0, 0
         self.snapshots: list[str] = []
@@ -361,6 +360,11 @@ class Trainer:
             for i in range(0, count, 1000):
                 for pair in corpus.take([j * len(corpus) // count for j in range(i, min(i + 1000, count))]):
                     yield from pair
+
+    def _helpers(self) -> int:
+        """Processes that prepare batches: a GPU is faster than the one here."""
+        share = (os.cpu_count() or 1) // self.accelerator.num_processes
+        return max(1, share - 2) if self.accelerator.device.type == "cuda" else 0
 
     # Small things ---------------------------------------------------------------------------------------------
 

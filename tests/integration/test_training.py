@@ -19,7 +19,7 @@ from model.errors import UserError
 from model.translator import Translator
 from training.corpus import load_corpora
 from training.recipe import load_recipe
-from training.trainer import train
+from training.trainer import Trainer, train
 
 RECIPE = """
 [model]
@@ -193,10 +193,11 @@ def test_what_a_user_can_do_wrong(language: Path, tmp_path: Path) -> None:
         load_recipe(broken)
 
 
-def test_packed_rows_train_and_resume(language: Path, tmp_path: Path) -> None:
+def test_packed_rows_train_and_resume(language: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = recipe_file(language, "packed", steps=40)
     packed = ["training.pack=true", "training.r_drop=1.0"]
     train(load_recipe(recipe, packed), tmp_path / "whole")
+    monkeypatch.setattr(Trainer, "_helpers", lambda trainer: 2)  # processes, as beside a GPU
     train(load_recipe(recipe, [*packed, "training.max_steps=17"]), tmp_path / "halves")
     train(load_recipe(recipe, packed), tmp_path / "halves", resume=True)
     found = losses(tmp_path / "whole")

@@ -255,6 +255,7 @@ def test_windows_prepared_by_other_processes_are_the_same(vocabulary: Vocabulary
     choices = {"batch_tokens": 4 * PACKED[0], "bpe_dropout": 0.1, "pack": pack, "max_tokens": 14}
     here = mixture(vocabulary, corpora(), **choices)
     there = mixture(vocabulary, corpora(), processes=2, **choices)
+    assert there.processes == 2
     count = 3 * len(window(mixture(vocabulary, corpora(), **choices)))
     iterator = iter(there)
     assert all(same(a, b) for a, b in zip(islice(iterator, count), islice(here, count), strict=True))
