@@ -148,6 +148,6 @@ class CrossAttention(nn.Module):
         return split_heads(key, self.num_heads), split_heads(value, self.num_heads)
 
     def forward(self, x: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, E), mask (B, 1, 1, S) -> (B, T, E) and the weights (B, H, T, S)."""
+        """(B, T, E), mask (B, 1, 1 or T, S) -> (B, T, E) and the weights (B, H, T, S)."""
         mixed, weights = attention(split_heads(self.query(x), self.num_heads), key, value, mask, self.dropout)
         return self.output(merge_heads(mixed)), weights

@@ -64,8 +64,8 @@ def save(
 ) -> None:
     """Write a checkpoint, replacing the one that may be there. OSError (a full disk) leaves the old one as it was.
 
-    ``int8``: matrices in 8-bit integers, a quarter of the size. Decoding in int8 gets the same integers from them as
-    from the floats.
+    ``int8``: matrices in 8-bit integers, a quarter of the size. Decoding in int8 gets the same integers for its
+    products from them as from the floats.
     """
     directory = Path(directory)
     fresh, old = (directory.with_name(f".{directory.name}.{suffix}") for suffix in ("new", "old"))

@@ -17,6 +17,7 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -122,19 +123,20 @@ class Mixture:
         """The windows from the position on, a few of them under way in other processes."""
         position = Position(self.position.window, 0, self.position.drawn)
         waiting: deque[Any] = deque()
-        # A fork shares the corpora; nothing else would run here but NumPy and SentencePiece
-        context = multiprocessing.get_context("fork")
-        with ProcessPoolExecutor(self.processes, context, initializer=_adopt, initargs=(self,)) as pool:
-            try:
-                while True:
-                    while len(waiting) <= self.processes:
-                        waiting.append(pool.submit(_adopted_window, position))
-                        _, _, counts = self._shares(position)
-                        drawn = {name: position.drawn.get(name, 0) + count for name, count in counts.items()}
-                        position = Position(position.window + 1, 0, drawn)
-                    yield waiting.popleft().result()
-            finally:
-                pool.shutdown(wait=False, cancel_futures=True)
+        context = multiprocessing.get_context("fork")  # shares the corpora
+        pool = ProcessPoolExecutor(self.processes, context, initializer=_adopt, initargs=(self,))
+        try:
+            while True:
+                while len(waiting) <= self.processes:
+                    waiting.append(pool.submit(_adopted_window, position))
+                    _, _, counts = self._shares(position)
+                    drawn = {name: position.drawn.get(name, 0) + count for name, count in counts.items()}
+                    position = Position(position.window + 1, 0, position.drawn | drawn)
+                yield waiting.popleft().result()
+        except BrokenProcessPool:
+            raise UserError("a process that prepares batches has died; is there memory enough?") from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _shares(self, position: Position) -> tuple[np.random.Generator, int, dict[str, int]]:
         """What a window's draws come from: a generator, the vocabulary's seed, the pairs of each corpus."""
@@ -290,11 +292,11 @@ _adopted: Mixture  # in a process that prepares windows
 
 
 def _adopt(mixture: Mixture) -> None:
-    """Prepare windows of this mixture; stop with the process that wants them, and not before."""
+    """Prepare windows of this mixture, and stop with the process that wants them."""
     global _adopted
     _adopted = mixture
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     parent = os.getppid()
 
     def watch() -> None:

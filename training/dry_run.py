@@ -22,7 +22,7 @@ from model.config import ModelConfig
 from model.errors import UserError
 from model.transformer import Transformer, build
 from model.vocabulary import EOS, Vocabulary
-from training.loss import CHUNK
+from training.loss import GPU_CHUNK
 from training.readers import local_files
 from training.recipe import Recipe
 
@@ -117,6 +117,8 @@ def plan(recipe: Recipe, processes: int = 1) -> Plan:
     parameters = sum(weight.numel() for weight in model.parameters())
     places = float(training.max_steps) * batch
     each, once, kernels = activations(model, training.bf16)
+    # Logits, probabilities and their gradients, a chunk at a time; of both draws, their divergence
+    logits = (8 if training.r_drop else 3) * 4 * min(GPU_CHUNK, training.batch_tokens) * size
     return Plan(
         recipe=recipe.name,
         processes=processes,
@@ -127,8 +129,7 @@ def plan(recipe: Recipe, processes: int = 1) -> Plan:
         kernels=kernels * training.accumulate,
         flops=3 * passes * places * forward_flops(config),
         state_bytes=parameters * 4 * 5,  # float32: weights, gradients, two moments, average
-        # And logits, probabilities and their gradients, a chunk at a time
-        activation_bytes=int(passes * training.batch_tokens * each + once) + 3 * 4 * CHUNK * size,
+        activation_bytes=int(passes * training.batch_tokens * each + once) + logits,
         corpora=tuple(corpora),
     )
 

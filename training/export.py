@@ -36,9 +36,7 @@ def to_ctranslate2(checkpoint_dir: str | Path, output_dir: str | Path) -> Path:
         raise UserError(
             "export needs the package ctranslate2, which is not installed; pip install ctranslate2"
         ) from None
-    output = Path(output_dir)
-    if output.exists():
-        raise UserError(f"{output} exists already; remove it or choose another folder")
+    output = _fresh(output_dir)
     loaded = checkpoint.load(checkpoint_dir)
     if loaded.config.architecture != "encoder-decoder" or loaded.config.experts > 1:
         raise UserError(
@@ -59,11 +57,21 @@ def to_ctranslate2(checkpoint_dir: str | Path, output_dir: str | Path) -> Path:
 def to_int8(checkpoint_dir: str | Path, output_dir: str | Path, card: Path | None = None) -> Path:
     """Write the checkpoint in 8-bit integers, a quarter of the size, with the model card ``card`` or the one it has.
 
-    Returns ``output_dir``, which is replaced where it exists. Raises CheckpointError, and OSError for the card.
+    Returns ``output_dir``. UserError where it exists; CheckpointError for a bad checkpoint.
     """
+    output = _fresh(output_dir)
     loaded = checkpoint.load(checkpoint_dir)
-    text = card.read_text(encoding="utf-8") if card else loaded.card
-    checkpoint.save(output_dir, loaded.config, loaded.weights, loaded.vocabulary, text, int8=True)
+    try:
+        text = card.read_text(encoding="utf-8") if card else loaded.card
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the model card {card}: {error}; it must be a text file in UTF-8") from None
+    checkpoint.save(output, loaded.config, loaded.weights, loaded.vocabulary, text, int8=True)
+    return output
+
+
+def _fresh(output_dir: str | Path) -> Path:
+    if Path(output_dir).exists():
+        raise UserError(f"{output_dir} exists already; remove it or choose another folder")
     return Path(output_dir)
 
 

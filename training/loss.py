@@ -1,7 +1,7 @@
 """Label-smoothed cross entropy, and R-Drop's divergence, that never hold the logits of a whole batch.
 
-Output layer, loss and both gradients are computed together, a few hundred target tokens at a time: the logits of
-a chunk stay in the cache, and padding costs nothing.
+Output layer, loss and both gradients are computed together, a chunk of target tokens at a time: on a CPU the logits of
+a few hundred stay in the cache. Padding costs nothing.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from torch.nn import functional
 
 from model.vocabulary import PAD
 
-CHUNK = 512  # tokens; also the only shape that the matrix library sees
+CHUNK = 512  # tokens; on a CPU the only shape that the matrix library sees
+GPU_CHUNK = 8192  # at most: fewer leave most of a GPU idle, more take memory
 
 
-def chunk_size(device: torch.device) -> int:
-    return CHUNK if device.type == "cpu" else 16 * CHUNK  # 512 leave most of a GPU idle
+def chunk_size(device: torch.device, count: int) -> int:
+    """Tokens at a time, of ``count``."""
+    return CHUNK if device.type == "cpu" else min(GPU_CHUNK, -(-count // CHUNK) * CHUNK or CHUNK)
 
 
 class SmoothedCrossEntropy(torch.autograd.Function):
@@ -36,7 +38,7 @@ class SmoothedCrossEntropy(torch.autograd.Function):
         """
         kept = (labels != PAD).nonzero().squeeze(1)
         count = len(kept)
-        size = chunk_size(hidden.device)
+        size = chunk_size(hidden.device, count)
         states = hidden.new_zeros(-(-count // size) * size, hidden.shape[1])  # whole chunks; zero rows add nothing
         states[:count] = hidden[kept]
         targets = functional.pad(labels[kept], (0, len(states) - count))
@@ -91,7 +93,7 @@ class SymmetricDivergence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
-        count, size = len(first), chunk_size(first.device)
+        count, size = len(first), chunk_size(first.device, len(first))
         padding = (0, 0, 0, -count % size)  # whole chunks; two rows of zeros do not differ
         states = [functional.pad(hidden, padding) for hidden in (first, second)]
         gradients = [torch.empty_like(hidden) for hidden in states]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from model import checkpoint
+from model.config import check
 from model.errors import UserError
 from model.transformer import Transformer
 
@@ -82,17 +83,26 @@ NEW_DIMENSIONS = 0.3  # the scale at which layers begin to write to new dimensio
 
 
 @torch.no_grad()
-def grown(weights: dict[str, Tensor], model: Transformer) -> dict[str, Tensor]:
+def grown(small: checkpoint.Checkpoint, model: Transformer) -> dict[str, Tensor]:
     """The weights of a smaller pre-norm model for ``model``, which has more layers, wider feed-forward layers, or a
     larger d_model with more heads of the same size, and then computes what that one did: exactly, but for a larger
-    d_model nearly (compare Net2Net, Chen et al. 2016).
+    d_model nearly (compare Net2Net, Chen et al. 2016). UserError for what cannot grow.
 
     What is new comes as it was drawn, and what was there ignores it at first. A stream of E dimensions that is padded
     with zeros to E' has sqrt(E / E') of its deviation from the mean, if its mean was zero: layers write with the mean
     taken out, norms make up for the rest.
     """
-    config, old_width = model.config, weights[model.TIED[0]].shape[1]
-    widens, shrunk = config.d_model > old_width, (old_width / config.d_model) ** 0.5
+    config, before, weights = model.config, small.config, small.weights
+    widens, shrunk = config.d_model != before.d_model, (before.d_model / config.d_model) ** 0.5
+    same = ["architecture", "head_size", "norm_position", "norm", "positions", "tie_embeddings"]
+    for name in same[: None if widens else 2]:
+        old, new = getattr(before, name), getattr(config, name)
+        check(old == new, f"{small.name} has another architecture: its {name} is {old}, not {new}")
+    check(
+        not widens or (config.norm_position == "pre" and config.positions != "sinusoidal"),
+        f"{small.name} cannot grow from d_model = {before.d_model} to {config.d_model}: that takes pre-norm, and "
+        "positions that are not sinusoidal",
+    )
     result = dict(weights)
     for name, fresh in model.state_dict().items():
         old, part = weights.get(name), name.split(".")[-2]

@@ -41,6 +41,8 @@ from training.schedule import learning_rate
 from training.state import average_weights, forget_records_after, grown, load_state, save_state, write_atomically
 from training.testset import load_test_set
 
+MAX_HELPERS = 8  # each prepares 370,000 target tokens a second
+
 
 class LossModel(nn.Module):
     """Model and loss in one forward, so that a data-parallel wrapper sees every use of the weights."""
@@ -97,7 +99,8 @@ class Trainer:
         )
         torch.manual_seed(self.config.seed)
         self.model = build(config).to(self.accelerator.device)
-        if self.config.pack and self.accelerator.device.type == "cuda":  # once for each kind of layer
+        # once for each kind of layer; experts take another number of tokens each time
+        if self.config.pack and config.experts == 1 and self.accelerator.device.type == "cuda":
             assert isinstance(self.model, EncoderDecoder)
             for layer in (*self.model.encoder_layers, *self.model.decoder_layers):
                 layer.compile(dynamic=False)
@@ -327,7 +330,7 @@ class Trainer:
         if loaded.vocabulary.model != self.vocabulary.model:
             raise UserError(f"{path} has another vocabulary than this run; set vocabulary.path to its vocabulary.model")
         try:
-            self.model.load_state_dict(grown(loaded.weights, self.model))
+            self.model.load_state_dict(grown(loaded, self.model))
         except RuntimeError as error:
             raise UserError(f"{path} has another architecture: {' '.join(str(error).split())[:200]}") from None
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
@@ -363,8 +366,10 @@ class Trainer:
 
     def _helpers(self) -> int:
         """Processes that prepare batches: a GPU is faster than the one here."""
-        share = (os.cpu_count() or 1) // self.accelerator.num_processes
-        return max(1, share - 2) if self.accelerator.device.type == "cuda" else 0
+        if self.accelerator.device.type != "cuda":
+            return 0
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of torchrun's processes
+        return max(1, min(MAX_HELPERS, len(os.sched_getaffinity(0)) // here - 2))
 
     # Small things ---------------------------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -12,6 +14,7 @@ import torch
 from torch.nn import functional
 
 from model.config import ModelConfig
+from model.errors import UserError
 from model.transformer import EncoderDecoder
 from model.vocabulary import BOS, EOS, PAD, Vocabulary
 from training import batches as batches_module
@@ -75,9 +78,11 @@ def window(stream: Mixture) -> list[Batch]:
 
 
 def same(a: Batch, b: Batch) -> bool:
-    return all(
-        torch.equal(x, y) for x, y in ((a.source, b.source), (a.target, b.target), (a.target_input, b.target_input))
-    )
+    parts = [
+        [batch.source, batch.target, batch.target_input, *(vars(batch.packing).values() if batch.packing else [])]
+        for batch in (a, b)
+    ]
+    return all(torch.equal(x, y) for x, y in zip(*parts, strict=True))
 
 
 @pytest.mark.parametrize("bpe_dropout", [0.0, 0.2])
@@ -256,9 +261,18 @@ def test_windows_prepared_by_other_processes_are_the_same(vocabulary: Vocabulary
     here = mixture(vocabulary, corpora(), **choices)
     there = mixture(vocabulary, corpora(), processes=2, **choices)
     assert there.processes == 2
+    for stream in (here, there):  # a corpus that has left the mixture goes on where it was when it comes back
+        stream.load_state({"window": 1, "batch": 2, "drawn": {"a": 70, "gone": 5}})
     count = 3 * len(window(mixture(vocabulary, corpora(), **choices)))
     iterator = iter(there)
     assert all(same(a, b) for a, b in zip(islice(iterator, count), islice(here, count), strict=True))
     assert there.state() == here.state()
     assert there.too_long == here.too_long != Counter()
+    assert there.position.window == here.position.window >= 3 and there.position.drawn["gone"] == 5
     iterator.close()  # type: ignore[attr-defined]
+
+
+def test_a_process_that_dies_is_named(vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Mixture, "_window", lambda mixture, position: os.kill(os.getpid(), signal.SIGKILL))
+    with pytest.raises(UserError, match="a process that prepares batches has died"):
+        next(iter(mixture(vocabulary, corpora(), processes=2)))

@@ -6,14 +6,21 @@ from typing import Any
 import pytest
 import torch
 
+from model.checkpoint import Checkpoint
 from model.config import ModelConfig
-from model.transformer import build
+from model.errors import UserError
+from model.transformer import Transformer, build
 from training import state
 from training.state import grown
 
 SMALL = ModelConfig(
     vocab_size=50, d_model=16, num_heads=2, d_ff=24, encoder_layers=2, decoder_layers=1, dropout=0.0, max_length=32
 )
+
+
+def saved(model: Transformer) -> Checkpoint:
+    """What a checkpoint of the model would hold; no vocabulary."""
+    return Checkpoint(model.config, model.state_dict(), None, "run", "", "")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("variant", [{}, {"activation": "swiglu"}, {"experts": 3}])
@@ -25,7 +32,7 @@ def test_a_grown_model_computes_the_same_and_its_new_weights_learn(
     large = build(replace(SMALL, **variant, **growth)).eval()
     source, target = torch.randint(4, 50, (3, 7)), torch.randint(4, 50, (3, 5))
     assert not torch.allclose(large(source, target), small(source, target))
-    large.load_state_dict(grown(small.state_dict(), large))
+    large.load_state_dict(grown(saved(small), large))
     torch.testing.assert_close(large(source, target), small(source, target))
     # the first step teaches the outputs of what is new; from then on the rest learns as well
     optimizer = torch.optim.SGD(large.parameters(), lr=0.1)
@@ -47,6 +54,7 @@ def test_a_grown_model_computes_the_same_and_its_new_weights_learn(
     "variant",
     [
         {},
+        {"experts": 3},
         {"norm": "rms", "activation": "swiglu", "positions": "learned"},
         {"tie_embeddings": False, "positions": "rotary"},
         {"architecture": "decoder-only", "encoder_layers": 0, "decoder_layers": 2},
@@ -65,14 +73,31 @@ def test_a_wider_model_computes_the_same_until_its_new_dimensions_are_written(
                 parameter -= parameter.mean(-1, keepdim=True)
     source, target = torch.randint(4, 50, (3, 7)), torch.randint(4, 50, (3, 5))
     wanted = small.output(small(source, target))
-    large.load_state_dict(grown(small.state_dict(), large))
+    large.load_state_dict(grown(saved(small), large))
     assert 0.001 < (large.output(large(source, target)) - wanted).std() < 0.5 * wanted.std()
     monkeypatch.setattr(state, "NEW_DIMENSIONS", 0.0)
-    large.load_state_dict(grown(small.state_dict(), large))
+    large.load_state_dict(grown(saved(small), large))
     torch.testing.assert_close(large.output(large(source, target)), wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_what_is_smaller_stays_as_it_is_to_be_refused() -> None:
     large, small = build(replace(SMALL, d_ff=72, decoder_layers=2)), build(SMALL)
     with pytest.raises(RuntimeError, match="size mismatch"):
-        small.load_state_dict(grown(large.state_dict(), small))
+        small.load_state_dict(grown(saved(large), small))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ({}, {"architecture": "decoder-only", "encoder_layers": 0}, "architecture is encoder-decoder"),
+        ({}, {"d_model": 32}, "head_size is 8, not 16"),
+        ({}, {"num_heads": 4}, "head_size is 8, not 4"),
+        ({"norm_position": "post"}, {"d_model": 24, "num_heads": 3}, "takes pre-norm"),
+        ({"positions": "sinusoidal"}, {"d_model": 24, "num_heads": 3}, "not sinusoidal"),
+        ({"positions": "learned"}, {"d_model": 24, "num_heads": 3, "positions": "rotary"}, "positions is learned"),
+    ],
+)
+def test_what_cannot_grow_is_named(before: dict[str, Any], after: dict[str, Any], named: str) -> None:
+    small = build(replace(SMALL, **before))
+    with pytest.raises(UserError, match=named):
+        grown(saved(small), build(replace(SMALL, **(before | after))))
