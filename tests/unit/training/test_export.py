@@ -1,4 +1,5 @@
-"""CTranslate2, an independent engine, with the same weights: the same tokens and the same scores."""
+"""CTranslate2, an independent engine, with the same weights: the same tokens and the same scores. And checkpoints of a
+quarter of the size."""
 
 from __future__ import annotations
 
@@ -8,15 +9,18 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 from samples import sentences
 
 from model import checkpoint
 from model.config import ModelConfig, SearchConfig
 from model.errors import CheckpointError, UserError
+from model.int8 import quantise
 from model.search import SearchPool, SearchResult
 from model.transformer import EncoderDecoder
 from model.vocabulary import EOS, Vocabulary
-from training.export import to_ctranslate2
+from service.cli import main
+from training.export import to_ctranslate2, to_int8
 
 ctranslate2 = pytest.importorskip("ctranslate2")
 
@@ -124,6 +128,26 @@ def test_the_vocabulary_lies_beside_the_model(checkpoint_directory: Path, tmp_pa
     source = [vocabulary.piece(id) for id in vocabulary.source_ids("wo ist die Katze?", "en")]
     (result,) = engine.translate_batch([source], max_decoding_length=5)
     assert EOS not in map(vocabulary.id, result.hypotheses[0])
+
+
+def test_a_small_checkpoint_decodes_to_the_same_integers(checkpoint_directory: Path, tmp_path: Path) -> None:
+    """Through the command line, with a card of its own; what is there already is never replaced."""
+    small, card = tmp_path / "small", tmp_path / "card.md"
+    card.write_text("# Small ä\n", encoding="utf-8")
+    arguments = ["export", "--to", "int8", str(small), "--checkpoint", str(checkpoint_directory), "--card", str(card)]
+    run = CliRunner().invoke(main, arguments)
+    assert run.exit_code == 0, run.output
+    loaded, before = checkpoint.load(small), checkpoint.load(checkpoint_directory)
+    assert loaded.card == "# Small ä\n" and loaded.config == before.config
+    for name, weight in before.weights.items():
+        if weight.ndim > 1:
+            assert torch.equal(quantise(loaded.weights[name])[0], quantise(weight)[0])
+    assert CliRunner().invoke(main, arguments).exit_code == 2
+    with pytest.raises(UserError, match="exists already"):
+        to_int8(checkpoint_directory, tmp_path)
+    card.write_bytes(b"\xff")
+    with pytest.raises(UserError, match=r"cannot read the model card .*UTF-8"):
+        to_int8(checkpoint_directory, tmp_path / "other", card)
 
 
 def test_bad_input_is_one_clear_line(
