@@ -8,6 +8,7 @@ Everything random inside a window comes from (seed, window), so that a position 
 from __future__ import annotations
 
 import itertools
+import logging
 import multiprocessing
 import os
 import signal
@@ -31,6 +32,8 @@ from model.transformer import Packing
 from model.vocabulary import BOS, EOS, PAD, Vocabulary
 from training.augment import FORMALITY_RULES, AugmentationConfig, add_noise, exchange_some, join_some
 from training.corpus import LoadedCorpus, StreamedCorpus
+
+log = logging.getLogger(__name__)
 
 WINDOW = 40_000  # sentence pairs, or all pairs of smaller corpora
 TAGGED = 0.5  # share of the pairs with a form of address that name it: the others teach the default
@@ -134,9 +137,12 @@ class Mixture:
                     position = Position(position.window + 1, 0, position.drawn | drawn)
                 yield waiting.popleft().result()
         except BrokenProcessPool:
-            raise UserError("a process that prepares batches has died; is there memory enough?") from None
+            log.warning(
+                "a process that prepares batches has died (out of memory?); from here on one does it, more slowly"
+            )
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+        yield from self._here()
 
     def _shares(self, position: Position) -> tuple[np.random.Generator, int, dict[str, int]]:
         """What a window's draws come from: a generator, the vocabulary's seed, the pairs of each corpus."""
@@ -173,7 +179,7 @@ class Mixture:
                     pairs.append((source_ids, target_ids))
         order = rng.permutation(len(pairs))
         shuffled = [pairs[i] for i in order]
-        batches = self._packed(shuffled) if self.pack else self._batches(shuffled)
+        batches = self._packed(shuffled, rng) if self.pack else self._batches(shuffled)
         return [self._arrays(*batches[i]) for i in rng.permutation(len(batches))], drawn, too_long
 
     def _draw(self, corpus: LoadedCorpus | StreamedCorpus, start: int, count: int) -> tuple[list[tuple[str, str]], int]:
@@ -209,8 +215,8 @@ class Mixture:
             pairs += part
         return pairs, corpus.position
 
-    def _packed(self, pairs: list[Pair]) -> list[tuple[int, int, list[Row]]]:
-        """Best fit, the longest first: rows that hold as many pairs as there is room for."""
+    def _packed(self, pairs: list[Pair], rng: np.random.Generator) -> list[tuple[int, int, list[Row]]]:
+        """Best fit, the longest first: rows that hold as many pairs as there is room for, in random order."""
         full: list[Row] = []
         rows: list[Row] = [[] for _ in range(OPEN_ROWS)]
         room = np.repeat([PACKED], OPEN_ROWS, axis=0)
@@ -225,6 +231,7 @@ class Mixture:
             rows[best].append(pair)
             room[best] -= size
         full += [row for row in rows if row]
+        full = [full[i] for i in rng.permutation(len(full))]
         count = self.rows(*PACKED)
         return [(*PACKED, full[i : i + count]) for i in range(0, len(full), count)]
 

@@ -14,7 +14,6 @@ import torch
 from torch.nn import functional
 
 from model.config import ModelConfig
-from model.errors import UserError
 from model.transformer import EncoderDecoder
 from model.vocabulary import BOS, EOS, PAD, Vocabulary
 from training import batches as batches_module
@@ -272,7 +271,19 @@ def test_windows_prepared_by_other_processes_are_the_same(vocabulary: Vocabulary
     iterator.close()  # type: ignore[attr-defined]
 
 
-def test_a_process_that_dies_is_named(vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Mixture, "_window", lambda mixture, position: os.kill(os.getpid(), signal.SIGKILL))
-    with pytest.raises(UserError, match="a process that prepares batches has died"):
-        next(iter(mixture(vocabulary, corpora(), processes=2)))
+def test_a_process_that_dies_costs_no_batch(
+    vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    here, original, prepare = mixture(vocabulary, corpora()), os.getpid(), Mixture._window
+
+    def die(mixture: Mixture, position: Any) -> Any:
+        if os.getpid() != original and position.window == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return prepare(mixture, position)
+
+    monkeypatch.setattr(Mixture, "_window", die)
+    there = mixture(vocabulary, corpora(), processes=2)
+    count = 3 * len(window(mixture(vocabulary, corpora())))
+    assert all(same(a, b) for a, b in zip(islice(there, count), islice(here, count), strict=True))
+    assert there.state() == here.state()
+    assert "a process that prepares batches has died" in caplog.text
