@@ -35,6 +35,9 @@ class Packing:
     target_pair: Tensor  # (B, T)
     target_position: Tensor
 
+    def each(self, change: Callable[[Tensor], Tensor]) -> Packing:
+        return Packing(*map(change, vars(self).values()))
+
 
 def same_pair(queries: Tensor, keys: Tensor) -> Tensor:
     """Pairs of the queries (B, T) and of the keys (B, S) -> mask (B, 1, T, S)."""

@@ -58,7 +58,7 @@ class LossModel(nn.Module):
         r_drop / 4 times their divergence (half of the paper's equation 4, whose terms are sums of both)."""
         if self.r_drop:
             source, target_input, target = (torch.cat((t, t)) for t in (source, target_input, target))
-            packing = packing and Packing(*(torch.cat((t, t)) for t in vars(packing).values()))
+            packing = packing and packing.each(lambda t: torch.cat((t, t)))
         hidden = self.model(source, target_input, packing)
         if torch.is_autocast_enabled(hidden.device.type):  # on a GPU the last norm gives float32
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
@@ -212,7 +212,7 @@ class Trainer:
         total = self.accelerator.reduce(count, "sum")[0]
         for i, batch in enumerate(batches):
             tensors = [t.to(device, non_blocking=True) for t in (batch.source, batch.target_input, batch.target)]
-            packing = batch.packing and Packing(*(t.to(device) for t in vars(batch.packing).values()))
+            packing = batch.packing and batch.packing.each(lambda t: t.to(device))
             # Gradients travel between processes once, with the last batch
             last = i + 1 == len(batches)
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.loss_model):
