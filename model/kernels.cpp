@@ -136,7 +136,7 @@ inline void add_products(__m512i& sum, __m512i unsigned_bytes, __m512i signed_by
 template <int M, class Put>
 inline void multiply(const Quantised& x, int row, const Linear& linear, int panel, Put put) {
   __m512i sum[M][4];
-#pragma GCC unroll 4
+#pragma GCC unroll 5
   for (int m = 0; m < M; m++)
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) sum[m][j] = _mm512_setzero_si512();
@@ -146,7 +146,7 @@ inline void multiply(const Quantised& x, int row, const Linear& linear, int pane
     __m512i columns[4];
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) columns[j] = _mm512_loadu_si512(w + 64 * j);
-#pragma GCC unroll 4
+#pragma GCC unroll 5
     for (int m = 0; m < M; m++) {
       int32_t four;
       std::memcpy(&four, a + size_t(m) * x.width + i, 4);
@@ -158,7 +158,7 @@ inline void multiply(const Quantised& x, int row, const Linear& linear, int pane
   for (int j = 0; j < 4; j++) {
     const int column = panel * PANEL + j * LANES;
     const __m512 scale = load(linear.scale + column), bias = load(linear.bias + column);
-#pragma GCC unroll 4
+#pragma GCC unroll 5
     for (int m = 0; m < M; m++) {
       const __m512i exact = _mm512_sub_epi32(sum[m][j], _mm512_set1_epi32(x.offset[row + m]));
       const __m512 value = _mm512_mul_ps(_mm512_cvtepi32_ps(exact), _mm512_set1_ps(x.scale[row + m]));
@@ -167,14 +167,19 @@ inline void multiply(const Quantised& x, int row, const Linear& linear, int pane
   }
 }
 
+// Up to five rows at a time, about as many each time: fewer leave the arithmetic waiting for the weights.
 template <class Put>
 inline void multiply(const Quantised& x, int rows, const Linear& linear, int panel, Put put) {
-  int row = 0;
-  for (; row + 4 <= rows; row += 4) multiply<4>(x, row, linear, panel, put);
-  switch (rows - row) {
-    case 3: multiply<3>(x, row, linear, panel, put); break;
-    case 2: multiply<2>(x, row, linear, panel, put); break;
-    case 1: multiply<1>(x, row, linear, panel, put); break;
+  for (int row = 0, left = (rows + 4) / 5; left > 0; left--) {
+    const int some = (rows - row + left - 1) / left;
+    switch (some) {
+      case 5: multiply<5>(x, row, linear, panel, put); break;
+      case 4: multiply<4>(x, row, linear, panel, put); break;
+      case 3: multiply<3>(x, row, linear, panel, put); break;
+      case 2: multiply<2>(x, row, linear, panel, put); break;
+      case 1: multiply<1>(x, row, linear, panel, put); break;
+    }
+    row += some;
   }
 }
 
@@ -185,6 +190,7 @@ inline void apply(const Quantised& x, int rows, const Linear& linear, Put put) {
 
 struct Workspace {
   std::vector<float> x, projected, mixed, hidden, scores, logits, log_z;
+  std::vector<const void*> places;
   Quantised quantised, wide;
 };
 
@@ -226,6 +232,13 @@ void rotate(const Model& model, float* x, int position) {
     }
 }
 
+// The sums of four registers.
+inline __m128 sums(__m512 a, __m512 b, __m512 c, __m512 d) {
+  auto halves = [](__m512 v) { return _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1)); };
+  const __m256 pairs = _mm256_hadd_ps(_mm256_hadd_ps(halves(a), halves(b)), _mm256_hadd_ps(halves(c), halves(d)));
+  return _mm_add_ps(_mm256_castps256_ps128(pairs), _mm256_extractf128_ps(pairs, 1));
+}
+
 // softmax(q K^T / sqrt(D)) V for one query and all heads. `at(t)` points to the key of position t, its value is
 // `step` further on.
 template <class At>
@@ -234,13 +247,23 @@ void attend(const Model& model, const float* query, int length, size_t step, At 
   const float scale = 1.0f / std::sqrt(float(size));
   const int stride = (length + LANES - 1) / LANES * LANES;
   work.scores.resize(size_t(model.heads) * stride);
+  work.places.resize(stride);
   float* scores = work.scores.data();
-  for (int t = 0; t < length; t++) {
-    const auto* key = at(t);
+  using Place = decltype(at(0));
+  auto place = [&](int t) { return (Place)work.places[t]; };
+  for (int t = 0; t < stride; t++) work.places[t] = at(std::min(t, length - 1));  // whole groups of four: no rest
+  for (int t = 0; t < length; t += 4) {
+    const Place a = place(t), b = place(t + 1), c = place(t + 2), d = place(t + 3);
     for (int head = 0; head < model.heads; head++) {
-      __m512 dot = _mm512_setzero_ps();
-      for (int i = head * size; i < (head + 1) * size; i += LANES) dot = _mm512_fmadd_ps(load(query + i), load(key + i), dot);
-      scores[head * stride + t] = _mm512_reduce_add_ps(dot) * scale;
+      __m512 to_a = _mm512_setzero_ps(), to_b = to_a, to_c = to_a, to_d = to_a;
+      for (int i = head * size; i < (head + 1) * size; i += LANES) {
+        const __m512 q = load(query + i);
+        to_a = _mm512_fmadd_ps(q, load(a + i), to_a);
+        to_b = _mm512_fmadd_ps(q, load(b + i), to_b);
+        to_c = _mm512_fmadd_ps(q, load(c + i), to_c);
+        to_d = _mm512_fmadd_ps(q, load(d + i), to_d);
+      }
+      _mm_storeu_ps(scores + head * stride + t, _mm_mul_ps(sums(to_a, to_b, to_c, to_d), _mm_set1_ps(scale)));
     }
   }
   for (int head = 0; head < model.heads; head++) {
@@ -255,15 +278,15 @@ void attend(const Model& model, const float* query, int length, size_t step, At 
       sum = _mm512_add_ps(sum, _mm512_maskz_mov_ps(t + LANES <= length ? 0xffff : (1 << (length - t)) - 1, e));
     }
     const __m512 inverse = _mm512_set1_ps(1.0f / _mm512_reduce_add_ps(sum));
-    for (int t = 0; t < stride; t += LANES) store(s + t, _mm512_mul_ps(load(s + t), inverse));
-  }
-  std::fill(out, out + model.width, 0.0f);
-  for (int t = 0; t < length; t++) {
-    const auto* value = at(t) + step;
-    for (int head = 0; head < model.heads; head++) {
-      const __m512 weight = _mm512_set1_ps(scores[head * stride + t]);
-      for (int i = head * size; i < (head + 1) * size; i += LANES)
-        store(out + i, _mm512_fmadd_ps(weight, load(value + i), load(out + i)));
+    for (int i = head * size; i < (head + 1) * size; i += 2 * LANES) {
+      __m512 left = _mm512_setzero_ps(), right = left;
+      for (int t = 0; t < length; t++) {
+        const __m512 weight = _mm512_set1_ps(s[t]);
+        left = _mm512_fmadd_ps(weight, load(place(t) + step + i), left);
+        right = _mm512_fmadd_ps(weight, load(place(t) + step + i + LANES), right);
+      }
+      store(out + i, _mm512_mul_ps(left, inverse));
+      store(out + i + LANES, _mm512_mul_ps(right, inverse));
     }
   }
 }
