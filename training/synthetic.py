@@ -4,13 +4,19 @@ A model translates the sentences of TEXT (its first column) that no KNOWN corpus
 back-translation (Sennrich et al. 2016): what a person wrote is the target, and a faulty source does little harm. Used
 as it stands it is self-training (He et al. 2020), which forgives less: a translation that does not lead back to
 something like its source is left out.
+
+With ``--again`` TEXT is a parallel corpus, and its own sentences are translated once more, both ways: what the model
+says otherwise than the corpus, but like it, is another wording of the same (Nguyen et al. 2020, "Data
+diversification").
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sacrebleu import CHRF
@@ -19,9 +25,12 @@ from tqdm import tqdm
 from model.config import SearchConfig
 from model.translator import Translator
 from training.lexicon import Pair, pairs, write_pairs
+from training.testset import load_test_set
 
 TRANSLATIONS = 2  # of a sentence, at most: the second best shows another wording
 SIMILAR = 45.0  # chrF of a sentence and its way there and back; below, most translations are wrong
+LIKE = 40.0  # chrF of another wording and the nearest of the corpus's; below, the model has misunderstood
+FEWEST = 3  # words of a sentence that is translated again: of one word there are too many translations
 CHUNK = 2_000  # sentences between two steps of the progress bar
 
 
@@ -52,6 +61,28 @@ def synthetic_pairs(translator: Translator, texts: Sequence[str], source: str, t
                 yield pair
 
 
+def other_wordings(translator: Translator, known: Iterable[Pair], source: str, target: str) -> Iterator[Pair]:
+    """The sources of a parallel corpus with the model's best translation, where it is like the corpus's but not one."""
+    references: defaultdict[str, list[str]] = defaultdict(list)
+    for text, reference in known:
+        references[text].append(reference)
+    texts = [text for text in references if len(text.split()) >= FEWEST]
+    chrf = CHRF()
+    for start in tqdm(range(0, len(texts), CHUNK), unit_scale=CHUNK, unit=" sentences", disable=None):
+        chunk = texts[start : start + CHUNK]
+        for text, found in zip(chunk, translator.translate(chunk, source, target), strict=True):
+            if _words(found.text) in map(_words, references[text]):
+                continue
+            if chrf.sentence_score(found.text, references[text]).score >= LIKE:
+                yield text, found.text
+
+
+def unseen(found: Iterable[Pair], tests: Collection[str]) -> list[Pair]:
+    """Each pair once, without those that have a sentence of the tests on either side."""
+    theirs = set(map(_words, tests))
+    return [pair for pair in dict.fromkeys(found) if theirs.isdisjoint(map(_words, pair))]
+
+
 def _words(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.lower()))
 
@@ -62,15 +93,28 @@ def main() -> None:
     parser.add_argument("known", type=Path, nargs="*")
     parser.add_argument("--from", dest="source", default="en")
     parser.add_argument("--to", dest="target", default="de")
+    parser.add_argument("--again", action="store_true", help="another wording of what TEXT translates already")
+    parser.add_argument("--without", type=Path, nargs="+", default=[], help="test sets whose sentences must not appear")
     parser.add_argument("--checkpoint", type=Path, help="instead of the shipped one")
     parser.add_argument("-o", "--output", type=Path, required=True)
     choice = parser.parse_args()
     translator = Translator.load(choice.checkpoint)
-    translator.check(choice.source, choice.target)
-    translator.check(choice.target, choice.source)
-    known = (source for path in choice.known for source, _ in pairs(path))
-    texts = unknown_sentences((source for source, _ in pairs(choice.text)), known)
-    found = list(synthetic_pairs(translator, texts, choice.source, choice.target))
+    source, target = choice.source, choice.target
+    translator.check(source, target)
+    translator.check(target, source)
+    tests = [load_test_set(path, source, target) for path in choice.without]
+    kept = [text for test in tests for text in (*test.sources, *itertools.chain(*test.references))]
+    if choice.again:
+        known = list(pairs(choice.text))
+        found = list(other_wordings(translator, known, source, target))
+        turned = other_wordings(translator, [(t, s) for s, t in known], target, source)
+        found += [(text, other) for other, text in turned]
+        texts = list({text for text, _ in known})
+    else:
+        seen = (text for path in choice.known for text, _ in pairs(path))
+        texts = unknown_sentences((text for text, _ in pairs(choice.text)), seen)
+        found = list(synthetic_pairs(translator, texts, source, target))
+    found = unseen(found, kept)
     write_pairs(choice.output, found)
     print(f"{len(found):,} pairs of {len({s for s, _ in found}):,} of {len(texts):,} sentences are in {choice.output}")
 

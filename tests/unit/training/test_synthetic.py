@@ -13,7 +13,7 @@ import pytest
 
 from model.config import SearchConfig
 from model.translator import Translator
-from training.synthetic import TRANSLATIONS, synthetic_pairs, unknown_sentences
+from training.synthetic import TRANSLATIONS, other_wordings, synthetic_pairs, unknown_sentences, unseen
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,37 @@ def test_a_translation_stays_that_leads_back() -> None:
     assert list(found) == [("the dog sleeps", "der Hund schläft"), ("the dog sleeps", "ein Hund schläft")]
 
 
+class Repeater:
+    """Says the same of every text."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def translate(self, texts: Sequence[str], source: str, target: str) -> list[Any]:
+        return [SimpleNamespace(text=self.text) for _ in texts]
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("Der Hund schläft gerade.", True),
+        ("der Hund schläft", False),  # a reference but for case and punctuation
+        ("Ein Hund ist am Schlafen!", False),  # the other one
+        ("Das Auto fährt.", False),  # like none
+    ],
+)
+def test_another_wording_is_like_a_reference_but_none(said: str, kept: bool) -> None:
+    text = "The dog is asleep."
+    known = [(text, "Der Hund schläft."), (text, "Ein Hund ist am Schlafen."), ("A dog.", "Der Hund schläft.")]
+    found = list(other_wordings(cast(Translator, Repeater(said)), known, "en", "de"))
+    assert found == ([(text, said)] if kept else [])  # "A dog." is too short
+
+
+def test_no_sentence_of_a_test_appears_on_either_side() -> None:
+    found = [("a", "b"), ("a", "b"), ("A test.", "b"), ("a", "EIN TEST")]
+    assert unseen(found, ["a test", "ein Test!"]) == [("a", "b")]
+
+
 def test_the_command_with_the_shipped_model(tmp_path: Path) -> None:
     text, known, output = tmp_path / "text.tsv", tmp_path / "known.tsv", tmp_path / "new" / "out.tsv"
     text.write_text("The dog is asleep.\tLe chien dort.\nI am tired.\tJe suis fatigué.\nXqz vrrk blorp.\tXqz.\n")
@@ -67,3 +98,27 @@ def test_the_command_with_the_shipped_model(tmp_path: Path) -> None:
     assert {source for source, _ in rows} - {"Xqz vrrk blorp."} == {"The dog is asleep."}
     assert any("schläft" in target for _, target in rows)
     assert f"{len(rows)} pairs of" in done.stdout and "of 2 sentences" in done.stdout
+
+
+def test_the_command_again(tmp_path: Path) -> None:
+    text, test, output = tmp_path / "text.tsv", tmp_path / "test.tsv", tmp_path / "out.tsv"
+    text.write_text(
+        "I am tired, you know.\tIch bin müde, weißt du, sehr.\nTom is a good man.\tTom ist ein Mann, ein guter.\n"
+    )
+    test.write_text("Whatever.\tIch bin müde, weißt du.\n")
+    command = [
+        sys.executable,
+        "-m",
+        "training.synthetic",
+        str(text),
+        "--again",
+        "--without",
+        str(test),
+        "-o",
+        str(output),
+    ]
+    subprocess.run(command, check=True)
+    rows = [line.split("\t") for line in output.read_text().splitlines()]
+    assert ["Tom is a good man.", "Tom ist ein guter Mann."] in rows
+    assert "Ich bin müde, weißt du." not in {target for _, target in rows}
+    assert all("Tom" in source or "tired" in source for source, _ in rows)  # both ways, English is on the left
