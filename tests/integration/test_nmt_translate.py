@@ -52,6 +52,10 @@ def test_line_ends_and_strange_characters(nmt: Sequence[str]) -> None:
     assert not out.endswith(b"\n")
 
 
+def test_a_dash_is_standard_output() -> None:
+    assert run(FAKE_NMT, "-", "-o", "-", stdin=b"a\nb\n") == (0, b"A\nB\n", "")
+
+
 @either
 def test_what_is_not_utf8(nmt: Sequence[str], tmp_path: Path) -> None:
     path = tmp_path / "in.txt"
