@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import importlib.util
 import itertools
 import json
 import os
@@ -99,11 +100,9 @@ class Trainer:
         )
         torch.manual_seed(self.config.seed)
         self.model = build(config).to(self.accelerator.device)
-        # once for each kind of layer; experts take another number of tokens each time
+        # experts take another number of tokens each time
         if self.config.pack and config.experts == 1 and self.accelerator.device.type == "cuda":
-            assert isinstance(self.model, EncoderDecoder)
-            for layer in (*self.model.encoder_layers, *self.model.decoder_layers):
-                layer.compile(dynamic=False)
+            self._compile_layers()
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
         self.mixture = Mixture(
             self.corpora,
@@ -363,6 +362,16 @@ class Trainer:
             for i in range(0, count, 1000):
                 for pair in corpus.take([j * len(corpus) // count for j in range(i, min(i + 1000, count))]):
                     yield from pair
+
+    def _compile_layers(self) -> None:
+        """Once for each kind of layer."""
+        compilers = (os.environ.get("CC", ""), "gcc", "clang")  # where Triton looks
+        if importlib.util.find_spec("triton") is None or not any(map(shutil.which, compilers)):
+            self.log("the layers are not compiled, which costs half the speed: install Triton and a C compiler")
+            return
+        assert isinstance(self.model, EncoderDecoder)
+        for layer in (*self.model.encoder_layers, *self.model.decoder_layers):
+            layer.compile(dynamic=False)
 
     def _helpers(self) -> int:
         """Processes that prepare batches: a GPU is faster than the one here."""
