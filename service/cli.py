@@ -48,7 +48,7 @@ def main() -> None:
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path), metavar="[FILE]...")
 @click.option("--from", "source", required=True, metavar="LANG", help="Language of the input, for example en.")
 @click.option("--to", "target", required=True, metavar="LANG", help="Language of the output, for example de.")
-@click.option("-o", "output", type=click.Path(path_type=Path), metavar="PATH", help="Output file, folder or -.")
+@click.option("-o", "output", type=click.Path(path_type=Path), metavar="PATH", help="File or folder; - is stdout.")
 @click.option("--format", "format_", type=click.Choice(["text", "jsonl", "tsv"]), default="text", show_default=True)
 @click.option("--input-format", metavar="NAME", help="Instead of what the names of the files say.")
 @click.option("--columns", metavar="A,B", help="CSV, TSV, JSONL: what to translate; numbers where there is no header.")

@@ -5,9 +5,11 @@ back-translation (Sennrich et al. 2016): what a person wrote is the target, and 
 as it stands it is self-training (He et al. 2020), which forgives less: a translation that does not lead back to
 something like its source is left out.
 
-With ``--again`` TEXT is a parallel corpus, and its own sentences are translated once more, both ways: what the model
-says otherwise than the corpus, but like it, is another wording of the same (Nguyen et al. 2020, "Data
+With ``--again`` TEXT and KNOWN are parallel corpora, and their own sentences are translated once more, both ways: what
+the model says otherwise than the corpus, but like it, is another wording of the same (Nguyen et al. 2020, "Data
 diversification").
+
+``--without`` names test sets: no pair that has one of their sentences on either side is written.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from training.testset import load_test_set
 TRANSLATIONS = 2  # of a sentence, at most: the second best shows another wording
 SIMILAR = 45.0  # chrF of a sentence and its way there and back; below, most translations are wrong
 LIKE = 40.0  # chrF of another wording and the nearest of the corpus's; below, the model has misunderstood
-FEWEST = 3  # words of a sentence that is translated again: of one word there are too many translations
+FEWEST = 3  # words of a sentence that is translated again: of one or two there are too many translations
 CHUNK = 2_000  # sentences between two steps of the progress bar
 
 
@@ -93,30 +95,31 @@ def main() -> None:
     parser.add_argument("known", type=Path, nargs="*")
     parser.add_argument("--from", dest="source", default="en")
     parser.add_argument("--to", dest="target", default="de")
-    parser.add_argument("--again", action="store_true", help="another wording of what TEXT translates already")
-    parser.add_argument("--without", type=Path, nargs="+", default=[], help="test sets whose sentences must not appear")
+    parser.add_argument("--again", action="store_true", help="other wordings of what TEXT and KNOWN translate already")
+    parser.add_argument("--without", type=Path, nargs="+", action="extend", default=[], metavar="TEST")
     parser.add_argument("--checkpoint", type=Path, help="instead of the shipped one")
     parser.add_argument("-o", "--output", type=Path, required=True)
     choice = parser.parse_args()
-    translator = Translator.load(choice.checkpoint)
     source, target = choice.source, choice.target
+    tests = [load_test_set(path, source, target) for path in choice.without]
+    held_out = [text for test in tests for text in (*test.sources, *itertools.chain(*test.references))]
+    translator = Translator.load(choice.checkpoint)
     translator.check(source, target)
     translator.check(target, source)
-    tests = [load_test_set(path, source, target) for path in choice.without]
-    kept = [text for test in tests for text in (*test.sources, *itertools.chain(*test.references))]
     if choice.again:
-        known = list(pairs(choice.text))
+        known = [pair for path in (choice.text, *choice.known) for pair in pairs(path)]
         found = list(other_wordings(translator, known, source, target))
         turned = other_wordings(translator, [(t, s) for s, t in known], target, source)
-        found += [(text, other) for other, text in turned]
-        texts = list({text for text, _ in known})
+        found += [(wording, text) for text, wording in turned]
+        of = f"of {len(known):,} known ones"
     else:
         seen = (text for path in choice.known for text, _ in pairs(path))
         texts = unknown_sentences((text for text, _ in pairs(choice.text)), seen)
         found = list(synthetic_pairs(translator, texts, source, target))
-    found = unseen(found, kept)
+        of = f"of {len({text for text, _ in found}):,} of {len(texts):,} sentences"
+    found = unseen(found, held_out)
     write_pairs(choice.output, found)
-    print(f"{len(found):,} pairs of {len({s for s, _ in found}):,} of {len(texts):,} sentences are in {choice.output}")
+    print(f"{len(found):,} pairs {of} are in {choice.output}")
 
 
 if __name__ == "__main__":

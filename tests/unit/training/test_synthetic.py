@@ -101,24 +101,26 @@ def test_the_command_with_the_shipped_model(tmp_path: Path) -> None:
 
 
 def test_the_command_again(tmp_path: Path) -> None:
-    text, test, output = tmp_path / "text.tsv", tmp_path / "test.tsv", tmp_path / "out.tsv"
-    text.write_text(
-        "I am tired, you know.\tIch bin müde, weißt du, sehr.\nTom is a good man.\tTom ist ein Mann, ein guter.\n"
-    )
-    test.write_text("Whatever.\tIch bin müde, weißt du.\n")
-    command = [
-        sys.executable,
-        "-m",
-        "training.synthetic",
-        str(text),
-        "--again",
-        "--without",
-        str(test),
-        "-o",
-        str(output),
-    ]
-    subprocess.run(command, check=True)
-    rows = [line.split("\t") for line in output.read_text().splitlines()]
-    assert ["Tom is a good man.", "Tom ist ein guter Mann."] in rows
-    assert "Ich bin müde, weißt du." not in {target for _, target in rows}
-    assert all("Tom" in source or "tired" in source for source, _ in rows)  # both ways, English is on the left
+    text, more, test, output = (tmp_path / name for name in ("text.tsv", "more.tsv", "test.tsv", "out.tsv"))
+    text.write_text("I am tired, you know.\tIch bin müde, weißt du, sehr.\n")
+    more.write_text("Tom is a man, a good one.\tTom ist ein Mann, ein guter.\n")
+
+    def made(*options: str | Path) -> list[list[str]]:
+        command = [sys.executable, "-m", "training.synthetic", text, more, "--again", *options, "-o", output]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True)
+        rows = [line.split("\t") for line in output.read_text().splitlines()]
+        assert f"{len(rows)} pairs of 2 known ones" in done.stdout
+        return rows
+
+    rows = made()
+    corpus = [path.read_text().strip().split("\t") for path in (text, more)]
+    assert all(row not in corpus for row in rows)
+    assert {source for source, _ in rows} & {source for source, _ in corpus}  # with a new target,
+    assert {target for _, target in rows} & {target for _, target in corpus}  # and the other way round
+    for side in range(2):
+        test.write_text(f"Whatever.\t{rows[0][side]}\n")
+        assert made("--without", test, "--without", more) == [
+            row
+            for row in rows[1:]
+            if row[side] != rows[0][side] and row[0] not in corpus[1] and row[1] not in corpus[1]
+        ]
