@@ -19,6 +19,7 @@ pytestmark = [
     ),
 ]
 QUESTION, ANSWER = "Where is the station?", "Wo ist der Bahnhof?"
+RETURNED = re.compile(r"Where('s| is) the station\?")
 FIRST_PAINT_BYTES = 40_000
 
 
@@ -44,7 +45,7 @@ def test_a_sentence_is_typed_and_its_translation_read(browser: Any, real_url: st
 
         page.click("#swap")
         assert page.input_value("#text") == ANSWER
-        expect(page.locator("#output")).to_have_text(QUESTION)
+        expect(page.locator("#output")).to_have_text(RETURNED)
         assert (page.input_value("#source"), page.input_value("#target")) == ("de", "en")
 
 
@@ -52,7 +53,7 @@ def test_german_typed_with_german_as_the_target_is_translated_into_english(brows
     with tab(browser, real_url, locale="de-DE") as page:
         assert page.input_value("#target") == "de"
         page.type(ANSWER)
-        expect(page.locator("#output")).to_have_text(QUESTION)
+        expect(page.locator("#output")).to_have_text(RETURNED)
         assert page.inner_text("#source option:checked") == "Deutsch – erkannt"
         assert page.input_value("#target") == "en"
 
