@@ -49,8 +49,7 @@ def unknown_sentences(texts: Iterable[str], known: Iterable[str]) -> list[str]:
 def synthetic_pairs(translator: Translator, texts: Sequence[str], source: str, target: str) -> Iterator[Pair]:
     """The texts with their translations, those that lead back left in."""
     chrf = CHRF()
-    for start in tqdm(range(0, len(texts), CHUNK), unit_scale=CHUNK, unit=" sentences", disable=None):
-        chunk = texts[start : start + CHUNK]
+    for chunk in _chunks(texts):
         there = translator.translate(chunk, source, target, SearchConfig(nbest=TRANSLATIONS))
         found = [
             (text, hypothesis.text)
@@ -70,8 +69,7 @@ def other_wordings(translator: Translator, known: Iterable[Pair], source: str, t
         references[text].append(reference)
     texts = [text for text in references if len(text.split()) >= FEWEST]
     chrf = CHRF()
-    for start in tqdm(range(0, len(texts), CHUNK), unit_scale=CHUNK, unit=" sentences", disable=None):
-        chunk = texts[start : start + CHUNK]
+    for chunk in _chunks(texts):
         for text, found in zip(chunk, translator.translate(chunk, source, target), strict=True):
             if _words(found.text) in map(_words, references[text]):
                 continue
@@ -83,6 +81,11 @@ def unseen(found: Iterable[Pair], tests: Collection[str]) -> list[Pair]:
     """Each pair once, without those that have a sentence of the tests on either side."""
     theirs = set(map(_words, tests))
     return [pair for pair in dict.fromkeys(found) if theirs.isdisjoint(map(_words, pair))]
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in tqdm(range(0, len(texts), CHUNK), unit_scale=CHUNK, unit=" sentences", disable=None):
+        yield texts[start : start + CHUNK]
 
 
 def _words(text: str) -> str:
