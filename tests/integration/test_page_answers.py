@@ -297,7 +297,8 @@ def test_attention_view(page: Tab) -> None:
     assert "Source to source, Mean of all heads: 4 rows, 4 columns" in page.get_attribute(
         ".scroller canvas", "aria-label"
     )
-    page.select_option("#attention select", "1")
+    with page.expect_response("**/explain"):
+        page.select_option("#attention select", "1")
     expect(page.locator("#attention select option:checked")).to_have_text("Second one.")
     assert sent[-1]["q"] == "Second one."
     assert axe(page) == []
