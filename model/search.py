@@ -22,9 +22,9 @@ from model.decoder import Array, Decoder, TorchDecoder, grown, inherit
 from model.transformer import Transformer
 from model.vocabulary import BOS, EOS, PAD, UNK, Edges, Phrase
 
-# Measured on 3,900 sentences of three test sets: the same translations as exact search, a quarter fewer steps of rows
+# Measured on 12,353 sentences of six test sets: BLEU within 0.05 of exact search's, a third fewer steps of rows
 LOOKAHEAD = 4  # tokens
-GAP = 4.0  # nats
+GAP = 2.0  # nats
 
 
 @dataclass(frozen=True)
@@ -235,7 +235,8 @@ class SearchPool:
 
         A sum only falls, so the best score that it can reach is its present sum over the longest length that it may
         come to (the sum itself without length penalty): exactly, the limit. In practice none catches up that cannot
-        within LOOKAHEAD tokens, nor one that is GAP behind the n-th of its own length (Freitag & Al-Onaizan 2017).
+        within LOOKAHEAD tokens, and few that are GAP behind the n-th of their own length, which are not better by BLEU
+        (Freitag & Al-Onaizan 2017).
         """
         exact = self.config.exact
         longest = self.limits if exact else np.minimum(self.limits, self.position + LOOKAHEAD)

@@ -186,10 +186,14 @@ class Client:
         return list(self._call("ListModels", pb.ListModelsRequest()).models)
 
     def _parts(self, texts: Iterable[str], *how: Any) -> Iterator[Sequence[pb.Translation]]:
-        waiting: deque[Any] = deque()
         requests = translate_requests(texts, *how)
+        begin = list(itertools.islice(requests, 2))
+        if len(begin) == 1:  # nothing to send beside it: changing threads would only cost time
+            yield self._call("Translate", begin[0]).translations
+            return
+        waiting: deque[Any] = deque()
         try:
-            for request in requests:
+            for request in itertools.chain(begin, requests):
                 waiting.append(self._threads.submit(self._call, "Translate", request))
                 if len(waiting) == REQUESTS_IN_FLIGHT:
                     yield waiting.popleft().result().translations
