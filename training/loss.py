@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from model.transformer import Packing, Transformer
 from model.vocabulary import PAD
 
 CHUNK = 512  # tokens; on a CPU the only shape that the matrix library sees
@@ -123,3 +124,31 @@ class SymmetricDivergence(torch.autograd.Function):
 def symmetric_divergence(first: Tensor, second: Tensor, weight: Tensor) -> Tensor:
     """first, second (N, E), weight (V, E) -> a float32 scalar."""
     return SymmetricDivergence.apply(first, second, weight)
+
+
+class LossModel(nn.Module):
+    """Model and loss in one forward, so that a data-parallel wrapper sees every use of the weights."""
+
+    def __init__(self, model: Transformer, smoothing: float, r_drop: float = 0.0) -> None:
+        super().__init__()
+        self.model, self.smoothing, self.r_drop = model, smoothing, r_drop
+
+    def forward(
+        self, source: Tensor, target_input: Tensor, target: Tensor, packing: Packing | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Summed loss and summed NLL. With R-Drop each sentence is seen twice: the loss is the mean of both, plus
+        r_drop / 4 times their divergence (half of the paper's equation 4, whose terms are sums of both)."""
+        if self.r_drop:
+            source, target_input, target = (torch.cat((t, t)) for t in (source, target_input, target))
+            packing = packing and packing.each(lambda t: torch.cat((t, t)))
+        hidden = self.model(source, target_input, packing)
+        if torch.is_autocast_enabled(hidden.device.type):  # on a GPU the last norm gives float32
+            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        weight = self.model.output.weight
+        loss, nll = smoothed_cross_entropy(hidden, weight, target, self.smoothing)
+        if (auxiliary := self.model.auxiliary_loss()) is not None:  # a token's; the loss is a sum over tokens
+            loss = loss + auxiliary * (target != PAD).sum()
+        if not self.r_drop:
+            return loss, nll
+        first, second = (half[target[: len(half)] != PAD] for half in hidden.chunk(2))
+        return loss / 2 + self.r_drop / 4 * symmetric_divergence(first, second, weight), nll / 2

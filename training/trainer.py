@@ -1,7 +1,7 @@
 """Training from a recipe: one process or many, killed at any moment and resumed exactly.
 
 Everything that a run needs is in its folder:
-  vocabulary.model, recipe.json     what it trains on
+  vocabulary.model, corpora/        what it trains on
   state.safetensors                 weights, moving average, optimiser and position; replaced atomically
   best/, last/, averaged/           checkpoints that `nmt translate --checkpoint` takes
   log.jsonl, tensorboard/, curves.png
@@ -14,8 +14,6 @@ import contextlib
 import ctypes
 import dataclasses
 import importlib.util
-import itertools
-import json
 import os
 import shutil
 import signal
@@ -26,51 +24,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
 from model import checkpoint
 from model.errors import UserError
-from model.transformer import EncoderDecoder, Packing, Transformer, build
+from model.transformer import EncoderDecoder, Transformer, build
 from model.translator import Translator
-from model.vocabulary import PAD, SEPARATOR, Vocabulary
+from model.vocabulary import SEPARATOR
 from training.batches import Batch, Mixture
-from training.corpus import StreamedCorpus, load_corpora
+from training.corpus import load_corpora
 from training.evaluate import quick_bleu
-from training.loss import smoothed_cross_entropy, symmetric_divergence
+from training.folder import Progress, RunFolder, run_vocabulary
+from training.loss import LossModel
 from training.recipe import Recipe
 from training.schedule import learning_rate
-from training.state import average_weights, forget_records_after, grown, load_state, save_state, write_atomically
+from training.state import forget_records_after, grown, load_state, save_state
 from training.testset import load_test_set
 
 MAX_HELPERS = 8  # each prepares 370,000 target tokens a second
-
-
-class LossModel(nn.Module):
-    """Model and loss in one forward, so that a data-parallel wrapper sees every use of the weights."""
-
-    def __init__(self, model: Transformer, smoothing: float, r_drop: float = 0.0) -> None:
-        super().__init__()
-        self.model, self.smoothing, self.r_drop = model, smoothing, r_drop
-
-    def forward(
-        self, source: Tensor, target_input: Tensor, target: Tensor, packing: Packing | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Summed loss and summed NLL. With R-Drop each sentence is seen twice: the loss is the mean of both, plus
-        r_drop / 4 times their divergence (half of the paper's equation 4, whose terms are sums of both)."""
-        if self.r_drop:
-            source, target_input, target = (torch.cat((t, t)) for t in (source, target_input, target))
-            packing = packing and packing.each(lambda t: torch.cat((t, t)))
-        hidden = self.model(source, target_input, packing)
-        if torch.is_autocast_enabled(hidden.device.type):  # on a GPU the last norm gives float32
-            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
-        weight = self.model.output.weight
-        loss, nll = smoothed_cross_entropy(hidden, weight, target, self.smoothing)
-        if (auxiliary := self.model.auxiliary_loss()) is not None:  # a token's; the loss is a sum over tokens
-            loss = loss + auxiliary * (target != PAD).sum()
-        if not self.r_drop:
-            return loss, nll
-        first, second = (half[target[: len(half)] != PAD] for half in hidden.chunk(2))
-        return loss / 2 + self.r_drop / 4 * symmetric_divergence(first, second, weight), nll / 2
 
 
 class Trainer:
@@ -94,7 +64,7 @@ class Trainer:
             self.corpora, account = load_corpora(recipe.corpora, recipe.cleaning, recipe.root, out / "corpora")
         self.log(str(account))
         with self.accelerator.main_process_first():
-            self.vocabulary = self._vocabulary()
+            self.vocabulary = run_vocabulary(recipe, self.corpora, out, self.log)
         config = dataclasses.replace(
             recipe.model, vocab_size=len(self.vocabulary), separator=self.vocabulary.id(SEPARATOR)
         )
@@ -116,8 +86,7 @@ class Trainer:
             self.config.pack,
             self._helpers(),
         )
-        self.step, self.warm_from, self.tokens, self.best, self.stale = 0, 0, 0, -1.0, 0
-        self.snapshots: list[str] = []
+        self.progress = Progress()
         self.stop = self.interrupted = False
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
@@ -135,7 +104,7 @@ class Trainer:
             LossModel(self.model, self.config.label_smoothing, self.config.r_drop), self.optimizer
         )
         self.tests = [load_test_set(str(recipe.resolve(v.test)), v.source, v.target) for v in recipe.validation]
-        self.writer = self._writer()
+        self.folder = RunFolder(out, recipe.name, config, self.vocabulary, self.progress) if self.main else None
 
     def log(self, line: str) -> None:
         if self.main:
@@ -147,33 +116,32 @@ class Trainer:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask_to_stop)
-        self.log(self._where())
+        progress = self.progress
+        self.log(str(progress))
         started = saved = shown = time.monotonic()
-        first, window, losses, seen = self.step, time.monotonic(), 0.0, 0
+        first, window, losses, seen = progress.step, time.monotonic(), 0.0, 0
         batches = self.batches()
         bar = tqdm(
             total=self.config.max_steps,
-            initial=self.step,
+            initial=progress.step,
             unit="step",
             disable=not self.main or not sys.stderr.isatty(),
         )
-        while self.step < self.config.max_steps and not self.stop:
+        while progress.step < self.config.max_steps and not self.stop:
             loss, tokens = self.update([next(batches) for _ in range(self.config.accumulate)])
             losses, seen = losses + loss, seen + tokens
             bar.update()
             now = time.monotonic()
-            if self.step % self.config.log_steps == 0:
+            if progress.step % self.config.log_steps == 0:
                 speed = seen / (now - window)
-                left = (self.config.max_steps - self.step) * (now - started) / max(1, self.step - first)
+                left = (self.config.max_steps - progress.step) * (now - started) / max(1, progress.step - first)
                 bar.set_postfix_str(f"loss {losses / seen:.3f}, {speed:,.0f} tokens/s")
                 self._record({"loss": losses / seen, "tokens_per_second": speed, "rate": self._rate()})
                 if bar.disable and now - shown > 60:
-                    self.log(
-                        f"{self._where()}, loss {losses / seen:.3f}, {speed:,.0f} tokens/s, {left / 3600:.1f} h left"
-                    )
+                    self.log(f"{progress}, loss {losses / seen:.3f}, {speed:,.0f} tokens/s, {left / 3600:.1f} h left")
                     shown = now
                 window, losses, seen = now, 0.0, 0
-            if self.step % self.config.validate_steps == 0:
+            if progress.step % self.config.validate_steps == 0:
                 self._validate()
                 window = saved = time.monotonic()
             elif now - saved > self.config.save_minutes * 60:
@@ -182,9 +150,9 @@ class Trainer:
             self.stop = self._agree(self.stop or (now - started) / 3600 > self.config.max_hours)
         bar.close()
         self._save_state()
-        if self.main:
-            self._finish()
-        self.log(f"stopped: {self._where()}; best BLEU {self.best:.2f} in {self.out / 'best'}")
+        if self.folder:
+            self.folder.finish(self.average)
+        self.log(f"stopped: {progress}; best BLEU {progress.best:.2f} in {self.out / 'best'}")
         self.accelerator.end_training()
         return self.out / "best"
 
@@ -204,8 +172,8 @@ class Trainer:
     def update(self, batches: list[Batch]) -> tuple[float, int]:
         """One optimiser step over batches of all processes; returns the summed NLL and the number of tokens."""
         device = self.accelerator.device
-        self.step += 1
-        torch.manual_seed(hash((self.config.seed, self.step, self.accelerator.process_index)) % 2**63)
+        self.progress.step += 1
+        torch.manual_seed(hash((self.config.seed, self.progress.step, self.accelerator.process_index)) % 2**63)
         self.loss_model.train()
         count = torch.tensor([float(sum(batch.tokens for batch in batches)), 0.0], device=device)
         total = self.accelerator.reduce(count, "sum")[0]
@@ -225,17 +193,18 @@ class Trainer:
         self.optimizer.zero_grad()
         self._move_average()
         totals = self.accelerator.reduce(count, "sum")
-        self.tokens += int(totals[0])
+        self.progress.tokens += int(totals[0])
         return float(totals[1]), int(totals[0])
 
     def _rate(self) -> float:
-        c = self.config
-        return learning_rate(self.step, c.learning_rate, c.warmup_steps, self.warm_from, c.max_steps, c.decay_steps)
+        c, step, warm_from = self.config, self.progress.step, self.progress.warm_from
+        return learning_rate(step, c.learning_rate, c.warmup_steps, warm_from, c.max_steps, c.decay_steps)
 
     @torch.no_grad()
     def _move_average(self) -> None:
         """Exponential moving average of the weights; starts fast, so that the random start is soon forgotten."""
-        keep = min(self.config.ema_decay, (1 + self.step - self.warm_from) / (10 + self.step - self.warm_from))
+        seen = self.progress.step - self.progress.warm_from
+        keep = min(self.config.ema_decay, (1 + seen) / (10 + seen))
         averages, weights = [], []
         for name, weight in self.model.state_dict().items():
             averages.append(self.average[name])
@@ -251,7 +220,8 @@ class Trainer:
 
     def _validate(self) -> None:
         """sacreBLEU of real search output with the averaged weights; keeps the best, counts towards early stopping."""
-        if self.main:
+        progress = self.progress
+        if self.folder:
             began = time.monotonic()
             translator = Translator(self._averaged_model(), self.vocabulary, self.out.name)
             scores = {}
@@ -264,54 +234,25 @@ class Trainer:
             mean = sum(scores.values()) / max(1, len(scores))
             self._record({f"bleu/{name}": score for name, score in scores.items()} | {"bleu": mean})
             listed = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
-            self.log(f"{self._where()}: BLEU {listed} ({time.monotonic() - began:.0f} s)")
+            self.log(f"{progress}: BLEU {listed} ({time.monotonic() - began:.0f} s)")
             if self.mixture.too_long:
                 counts = ", ".join(f"{count:,} of {name}" for name, count in self.mixture.too_long.items())
                 self.log(f"left out since the start, longer than max_tokens = {self.config.max_tokens}: {counts}")
-            better = mean > self.best
-            self.stale = 0 if better else self.stale + 1
-            self.best = max(self.best, mean)
+            better = mean > progress.best
+            progress.stale = 0 if better else progress.stale + 1
+            progress.best = max(progress.best, mean)
             if better or not scores:
-                self._save_checkpoint("best", self.average)
+                self.folder.save("best", self.average)
             if self.config.average_checkpoints:
-                self._snapshot()
-            self.stop = self.stop or bool(self.config.patience and self.stale >= self.config.patience)
+                self.folder.snapshot(self.model.state_dict(), self.config.average_checkpoints)
+            self.stop = self.stop or bool(self.config.patience and progress.stale >= self.config.patience)
         self.accelerator.wait_for_everyone()
         self._save_state()
-
-    def _save_checkpoint(self, name: str, weights: dict[str, Tensor]) -> None:
-        card = f"# {self.recipe.name}\n\nTrained by `nmt train`: step {self.step}, {self.tokens:,} target tokens.\n"
-        checkpoint.save(self.out / name, self.model.config, weights, self.vocabulary, card)
-
-    def _snapshot(self) -> None:
-        """Keep the last few raw weights; their mean is the averaged checkpoint of Vaswani et al. 2017, 6.1."""
-        self._save_checkpoint(f"snapshot-{self.step}", self.model.state_dict())
-        self.snapshots.append(f"snapshot-{self.step}")
-        while len(self.snapshots) > self.config.average_checkpoints:
-            shutil.rmtree(self.out / self.snapshots.pop(0), ignore_errors=True)
-
-    def _finish(self) -> None:
-        self._save_checkpoint("last", self.average)
-        if not (self.out / "best").exists():
-            self._save_checkpoint("best", self.average)
-        if self.snapshots:
-            self._save_checkpoint("averaged", average_weights([self.out / name for name in self.snapshots]))
-        from training.curves import draw_curves
-
-        draw_curves(self.out / "log.jsonl", self.out / "curves.png")
 
     def _save_state(self) -> None:
         if not self.main:
             return
-        progress = {
-            "step": self.step,
-            "warm_from": self.warm_from,
-            "tokens": self.tokens,
-            "best": self.best,
-            "stale": self.stale,
-            "snapshots": self.snapshots,
-            "position": self.mixture.state(),
-        }
+        progress = dataclasses.asdict(self.progress) | {"position": self.mixture.state()}
         save_state(self.out / "state.safetensors", self.model, self.average, self.optimizer, progress)
 
     def _load_state(self) -> None:
@@ -320,8 +261,7 @@ class Trainer:
         self.mixture.load_state(progress.pop("position"))
         if self.main:
             forget_records_after(self.out / "log.jsonl", progress["step"])
-        for name, value in progress.items():
-            setattr(self, name, value)
+        self.progress = Progress(**progress)
 
     def _warm_start(self, path: str) -> None:
         """Only weights are left of an earlier run: take them and warm the optimiser up again."""
@@ -333,35 +273,8 @@ class Trainer:
         except RuntimeError as error:
             raise UserError(f"{path} has another architecture: {' '.join(str(error).split())[:200]}") from None
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
-        self.step = self.warm_from = self.config.initial_step
+        self.progress.step = self.progress.warm_from = self.config.initial_step
         self.log(f"weights from {path}")
-
-    def _vocabulary(self) -> Vocabulary:
-        path = self.out / "vocabulary.model"
-        if path.exists():
-            return Vocabulary.load(path)
-        if self.recipe.vocabulary.path:
-            vocabulary = Vocabulary.load(self.recipe.resolve(self.recipe.vocabulary.path))
-        else:
-            languages = sorted({code for corpus in self.recipe.corpora for code in (corpus.source, corpus.target)})
-            self.log(f"training a vocabulary of {self.recipe.vocabulary.size} pieces for {', '.join(languages)}")
-            vocabulary = Vocabulary.train(self._vocabulary_lines(), self.recipe.vocabulary.size, languages)
-        write_atomically(path, vocabulary.model)
-        return vocabulary
-
-    def _vocabulary_lines(self) -> Iterator[str]:
-        """Both sides of a sample, each corpus in proportion to its weight but no pair twice."""
-        total = sum(corpus.weight for corpus in self.corpora)
-        for corpus in self.corpora:
-            count = int(self.recipe.vocabulary.sentences * corpus.weight / total)
-            if isinstance(corpus, StreamedCorpus):
-                for pair in itertools.islice(corpus.iterate(), count):
-                    yield from pair
-                continue
-            count = min(len(corpus), count)
-            for i in range(0, count, 1000):
-                for pair in corpus.take([j * len(corpus) // count for j in range(i, min(i + 1000, count))]):
-                    yield from pair
 
     def _compile_layers(self) -> None:
         """Once for each kind of layer."""
@@ -393,24 +306,9 @@ class Trainer:
         flag = torch.tensor([float(stop)], device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, "sum")[0] > 0)
 
-    def _where(self) -> str:
-        return f"step {self.step:,}, {self.tokens / 1e6:.2f} M target tokens"
-
-    def _writer(self) -> Any:
-        if not self.main:
-            return None
-        from torch.utils.tensorboard import SummaryWriter
-
-        return SummaryWriter(str(self.out / "tensorboard"), purge_step=self.step + 1)
-
     def _record(self, values: dict[str, float]) -> None:
-        if not self.main:
-            return
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, self.step)
-        line = {"step": self.step, "tokens": self.tokens, "time": round(time.time(), 1)} | values
-        with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        if self.folder:
+            self.folder.record(values)
 
 
 def keep_freed_memory() -> None:

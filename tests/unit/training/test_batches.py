@@ -18,7 +18,8 @@ from model.transformer import EncoderDecoder
 from model.vocabulary import BOS, EOS, PAD, Vocabulary
 from training import batches as batches_module
 from training.batches import LENGTHS, PACKED, Batch, Mixture
-from training.trainer import LossModel, Trainer
+from training.loss import LossModel
+from training.trainer import Trainer
 
 WINDOW = 200
 Pair = tuple[tuple[int, ...], tuple[int, ...]]

@@ -84,14 +84,16 @@ def test_scores_of_given_targets(engines: tuple[EncoderDecoder, Any], vocabulary
 
 @pytest.mark.parametrize(("beam_size", "penalty"), [(1, 0.0), (4, 0.0), (4, 1.0)])
 def test_search(engines: tuple[EncoderDecoder, Any], vocabulary: Vocabulary, beam_size: int, penalty: float) -> None:
-    """The best hypothesis of both; endless patience, since CTranslate2 stops by another rule.
+    """The best hypothesis of both; endless patience, since CTranslate2 stops by another rule and gives nothing up.
 
     Nothing is forbidden here: CTranslate2 takes a ban into its probabilities, we leave them as the model's. It ranks
     hypotheses that the length limit cut off among the others, we rank them last: compared is the best that ended.
     """
     model, engine = engines
     sources = [vocabulary.source_ids(text, "de") for text in sentences(8, 5)]
-    config = SearchConfig(beam_size=beam_size, length_penalty=penalty, max_length_ratio=0.01, max_length_offset=LONGEST)
+    config = SearchConfig(
+        beam_size=beam_size, length_penalty=penalty, max_length_ratio=0.01, max_length_offset=LONGEST, exact=True
+    )
     pool = SearchPool(model, config, forbidden=())
     tickets = pool.add(sources)
     ours: dict[int, list[SearchResult]] = {}

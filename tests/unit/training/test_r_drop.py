@@ -9,8 +9,7 @@ import torch
 
 from model.transformer import EncoderDecoder
 from model.vocabulary import BOS, EOS, PAD
-from training.loss import smoothed_cross_entropy, symmetric_divergence
-from training.trainer import LossModel
+from training.loss import LossModel, smoothed_cross_entropy, symmetric_divergence
 
 SOURCE = torch.tensor([[20, 21, EOS, PAD], [22, 23, 24, EOS]])
 TARGET = torch.tensor([[30, 31, EOS], [32, EOS, PAD]])
