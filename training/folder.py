@@ -83,13 +83,14 @@ class RunFolder:
 def run_vocabulary(
     recipe: Recipe, corpora: Sequence[LoadedCorpus | StreamedCorpus], path: Path, log: Callable[[str], None]
 ) -> Vocabulary:
-    """The vocabulary of the run in the folder ``path``: the one there, else the recipe's, else a new one of its
-    ``corpora``."""
+    """The vocabulary of the run in the folder ``path``: the one there, else the recipe's, else that of its initial
+    checkpoint, else a new one of its ``corpora``."""
     path /= "vocabulary.model"
     if path.exists():
         return Vocabulary.load(path)
-    if recipe.vocabulary.path:
-        vocabulary = Vocabulary.load(recipe.resolve(recipe.vocabulary.path))
+    initial = recipe.training.initial
+    if given := recipe.vocabulary.path or (initial and f"{initial}/{checkpoint.VOCABULARY}"):
+        vocabulary = Vocabulary.load(recipe.resolve(given))
     else:
         languages = sorted({code for corpus in recipe.corpora for code in (corpus.source, corpus.target)})
         log(f"training a vocabulary of {recipe.vocabulary.size} pieces for {', '.join(languages)}")

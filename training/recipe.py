@@ -7,12 +7,14 @@ to the recipe's folder.
 
 from __future__ import annotations
 
+import dataclasses
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from model import checkpoint
 from model.config import ModelConfig, SearchConfig, check, from_dict
 from model.errors import UserError
 from training.augment import FORMALITY_RULES, AugmentationConfig
@@ -46,7 +48,8 @@ class TrainingConfig:
     patience: int = 0  # stop after this many validations without a better BLEU; 0 never
     save_minutes: float = 5.0
     log_steps: int = 50
-    # checkpoint to start from, where the run has no state yet; this model may have grown (training.state.grown)
+    # checkpoint to start from, where the run has no state yet: its vocabulary, and its [model] but for what the recipe
+    # says, which may be larger (training.state.grown)
     initial: str = ""
     initial_step: int = 0  # where on the schedule such a start stands
 
@@ -142,6 +145,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     values, root = _read(path)
     for override in overrides:
         _override(values, override)
+    if initial := values.get("training", {}).get("initial"):
+        before = checkpoint.load(root / initial).config  # an absolute path stays as it is
+        values["model"] = dataclasses.asdict(before) | values.get("model", {})
     sections: dict[str, Any] = {"name": path.stem, "root": root}
     tables: dict[str, type] = {
         "model": ModelConfig,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -214,13 +216,20 @@ def test_weights_alone_start_a_new_run(language: Path, tmp_path: Path) -> None:
     best = train(load_recipe(recipe), tmp_path / "first")
     overrides = [
         f"training.initial='{best}'",
-        f"vocabulary.path='{best / 'vocabulary.model'}'",
         "training.initial_step=100",
         "training.max_steps=102",
         "model.d_ff=200",  # wider than the first
     ]
     train(load_recipe(recipe, overrides), tmp_path / "second")
     assert list(losses(tmp_path / "second")) == [101, 102]
+    assert (tmp_path / "second" / "vocabulary.model").read_bytes() == (best / "vocabulary.model").read_bytes()
+    sections = re.sub(r"(?s)\[model\].*?(?=\[training\])", "", recipe.read_text(encoding="utf-8"))
+    (language / "bare.toml").write_text(sections, encoding="utf-8")  # neither [model] nor [vocabulary]
+    bare = load_recipe(language / "bare.toml", [overrides[0], "model.dropout=0.3"])
+    first = checkpoint.load(best).config
+    assert first.dropout != 0.3 and bare.model == dataclasses.replace(first, dropout=0.3)
+    with pytest.raises(UserError, match=r"no checkpoint at .*nowhere"):
+        load_recipe(recipe, ["training.initial=nowhere"])
     with pytest.raises(UserError, match="another architecture"):
         train(load_recipe(recipe, [*overrides, "model.d_ff=8"]), tmp_path / "narrower")
     assert Translator.load(tmp_path / "second" / "last").languages == ("de", "en")
