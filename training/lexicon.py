@@ -17,6 +17,7 @@ from pathlib import Path
 
 from training.corpus import CorpusConfig
 from training.readers import read
+from training.script import run
 
 Pair = tuple[str, str]
 WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
@@ -125,4 +126,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

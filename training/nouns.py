@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from training.lexicon import Pair, common, pairs, write_pairs
+from training.script import run
 
 SENTENCES = 8  # for each noun
 ANCHOR = 4.0  # how frequent (Zipf scale) the noun of a sentence is at least: its place is then an ordinary one
@@ -97,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -27,6 +27,7 @@ from tqdm import tqdm
 from model.config import SearchConfig
 from model.translator import Translator
 from training.lexicon import Pair, pairs, write_pairs
+from training.script import run
 from training.testset import load_test_set
 
 TRANSLATIONS = 2  # of a sentence, at most: the second best shows another wording
@@ -126,4 +127,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,0 +1,38 @@
+"""What a script says of what its user can put right: one line, an exit code, no traceback."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from training import lexicon, nouns, synthetic
+from training.script import run
+
+
+@pytest.mark.parametrize("module", [lexicon, nouns, synthetic])
+def test_a_missing_file_is_named(
+    module: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "german_nouns", None)  # absent, whether it is here or not
+    missing, out = tmp_path / "missing.tsv", tmp_path / "out.tsv"
+    monkeypatch.setattr(sys, "argv", ["script", str(missing), str(missing), "-o", str(out)])
+    with pytest.raises(SystemExit) as end:
+        run(module.main)  # type: ignore[attr-defined]
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert ("needs german_nouns" if module is nouns else str(missing)) in said
+    assert said.count("\n") == 1 and not out.exists()
+
+
+def test_a_folder_that_takes_no_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        run(lambda: lexicon.write_pairs(tmp_path, [("a", "b")]))
+    assert end.value.code == 1
+    assert capsys.readouterr().err == f"{tmp_path}: Is a directory\n"
+
+
+def test_what_ends_well_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    run(lambda: None)
+    assert capsys.readouterr().err == ""
