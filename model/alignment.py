@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,11 @@ class Link:
 
 def align(translator: Translator, translations: Sequence[Translation]) -> list[Translation]:
     """The same translations, each hypothesis with its alignment."""
+    return next(filter(None, aligning(translator, translations)), [])
+
+
+def aligning(translator: Translator, translations: Sequence[Translation]) -> Iterator[list[Translation] | None]:
+    """As ``align`` in steps of ``BATCH`` sentences: yields None after each, at the end the translations."""
     jobs = {
         (source, target): None
         for translation in translations
@@ -66,7 +71,8 @@ def align(translator: Translator, translations: Sequence[Translation]) -> list[T
             layers = source_attention(maps, len(source)).mean(1)[:, :-1]  # the last row writes EOS
             words = [word_of_pieces(translator.vocabulary, ids) for ids in (source, target)]
             links[source, target] = best_links(link_words(layers, *words))
-    return [
+        yield None
+    yield [
         replace(one, hypotheses=tuple(_aligned(translator, one, hypothesis, links) for hypothesis in one.hypotheses))
         for one in translations
     ]

@@ -20,11 +20,12 @@ LENGTH_SLACK, LENGTH_RATIO = 20, 2.5  # suspicious: (longer + slack) / (shorter 
 COPY_WORDS, COPY_SHARE = 4, 0.8  # a copy: more than this share of at least so many different words is the source's
 
 EMOJI = "\u2600-\u27bf\U0001f000-\U0001faff"
+# Of a text without an end, each alternative looks at a character a bounded number of times
 _ITEM = re.compile(
     r"(?:https?://|ftp://|www\.)[^\s<>\"']*[\w/=&#%~+-]"  # URL, without the full stop that ends the sentence
-    r"|[\w.+-]+@[\w-]+(?:\.[\w-]+)+"  # e-mail address
+    r"|(?<![\w.+-])[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+"  # e-mail address
     r"|\$?\{\{?[\w.:-]*\}\}?"  # {name}, {0}, {}, {{name}}, ${name}
-    r"|%(?:\(\w+\)|\d+\$)?[-+#0]*\d*(?:\.\d+)?[sdiufxXgGeEc@](?!\w)"  # %s, %(name)d, %1$s, %.2f
+    r"|%(?:\(\w+\)|\d{1,3}\$)?[-+#0]{0,3}\d{0,3}(?:\.\d{1,3})?[sdiufxXgGeEc@](?!\w)"  # %s, %(name)d, %1$s, %.2f
     r"|</?[A-Za-z][\w-]*(?:\s[^<>]*)?/?>"  # <b>, </b>, <a href="...">, <br/>
     f"|[{EMOJI}][{EMOJI}\u200d\ufe0f]*"  # with its skin tones, joiners and variation selectors
 )

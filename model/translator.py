@@ -11,14 +11,14 @@ import gc
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from model import checkpoint, guards, segment
-from model.alignment import Link, align
+from model.alignment import Link, align, aligning
 from model.config import MAX_BEAM, ModelConfig, SearchConfig
 from model.constraints import amid
 from model.errors import UserError
@@ -38,6 +38,7 @@ POOL_ROWS = 320  # live hypotheses decoded together: enough to feed the matrix u
 # the beam grows, for each size is a pool of its own.
 GROUP_ROWS, BEAM_STEP = 3, 8
 DTYPES = ("auto", "float32", "bfloat16", "int8")
+REMEMBERED_CHARACTERS = 1_000  # of an encoded sentence, at most: longer texts have yet to be cut, and fill the memory
 
 Source = tuple[tuple[int, ...], tuple[Phrase, ...]]  # encoder input, and phrases that its target must hold
 
@@ -105,10 +106,10 @@ class Translator:
             raise UserError(f"unknown dtype '{dtype}'; choose from {', '.join(DTYPES)}")
         self.vocabulary, self.name, self.hash = vocabulary, name, hash
         # Once to see whether a sentence fits, once to translate it
-        self._encode = functools.lru_cache(4096)(lambda text: vocabulary.encode(segment.normalise(text)))
+        self._encode_short = functools.lru_cache(4096)(lambda text: vocabulary.encode(segment.normalise(text)))
         # Once to see whether a sentence deserves a second search, once to rank its hypotheses, once to write it
-        self._decode = functools.lru_cache(4096)(vocabulary.decode)
-        self._doubts = functools.lru_cache(4096)(lambda text, ids: guards.warnings(text, self._decode(ids)))
+        self._decode = decode = functools.lru_cache(4096)(vocabulary.decode)
+        self._doubts = functools.lru_cache(4096)(lambda text, ids: guards.warnings(text, decode(ids)))
         self.model, self.dtype = model, dtype
         self._int8: Int8Model | None = None
         if dtype == "auto":
@@ -121,7 +122,8 @@ class Translator:
         """Load a checkpoint directory, the shipped one where ``path`` is None. Raises CheckpointError."""
         loaded = checkpoint.load(path if path is not None else checkpoint.PRETRAINED)
         translator = cls(loaded.model().to(device), loaded.vocabulary, loaded.name, loaded.hash, dtype)
-        gc.freeze()  # what is loaded stays: the collector need not walk through PyTorch again and again
+        if not gc.get_freeze_count():
+            gc.freeze()  # PyTorch stays: the collector need not walk through it again and again
         return translator
 
     def _use(self, dtype: str) -> None:
@@ -226,6 +228,10 @@ class Translator:
         """The same, each hypothesis with the words that its words come from (``model.alignment``)."""
         return align(self, translations)
 
+    def aligning(self, translations: Sequence[Translation]) -> Iterator[list[Translation] | None]:
+        """As ``align``, but in steps: yields None after each, and at the end the translations."""
+        return aligning(self, translations)
+
     def explain(
         self, text: str, source: str, target: str, search: SearchConfig = SearchConfig(), translated_text: str = ""
     ) -> Explanation:
@@ -238,7 +244,9 @@ class Translator:
 
     def encode(self, text: str) -> list[int]:
         """Ids of a sentence as the model reads it, without tags and EOS."""
-        return self._encode(text)
+        if len(text) <= REMEMBERED_CHARACTERS:
+            return self._encode_short(text)
+        return self.vocabulary.encode(segment.normalise(text))
 
     def check(self, source: str, target: str, formality: str = "default") -> None:
         """UserError for a pair of languages or a form of address that the model cannot serve."""
@@ -264,7 +272,7 @@ class Translator:
 
     def _split(self, text: str, source: str, glossary: Glossary | None) -> list[segment.Segment]:
         limit = min(SENTENCE_PIECES, self.config.max_length - 3)
-        return segment.split(text, source, lambda text: len(self._encode(_read(text, glossary)[0])), limit)
+        return segment.split(text, source, lambda text: len(self.encode(_read(text, glossary)[0])), limit)
 
     def _document(
         self,
@@ -276,7 +284,7 @@ class Translator:
     ) -> Document:
         before = self.vocabulary.prefix(target, formality)
         read = [_read(part.text, glossary) for part in segments if part.translate]
-        sources = tuple((*before, *self._encode(text), EOS) for text, _ in read)
+        sources = tuple((*before, *self.encode(text), EOS) for text, _ in read)
         sentences, terms = tuple(text for text, _ in read), tuple(matches for _, matches in read)
         return Document(tuple(segments), sources, sentences, terms, source, target, formality, glossary)
 

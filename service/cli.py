@@ -166,7 +166,9 @@ def serve(
     The log on standard error names the port.
     """
     import logging
+    import signal
 
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to look at again
     from service.config import ServiceConfig
     from service.observe import set_up_logging
     from service.server import serve as run

@@ -50,7 +50,11 @@ REFUSALS = (
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.UNAUTHENTICATED,
 )
-OPTIONS = [("grpc.max_receive_message_length", MAX_ANSWER_BYTES), ("grpc.keepalive_time_ms", 60_000)]
+OPTIONS = [
+    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.use_local_subchannel_pool", 1),  # else all clients of a process share a connection, and so a worker
+]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Who is next: fair queueing between clients, and between the calls of a client.
 
-Each turn goes to whoever has been served least, in tokens. Who comes (back) starts level with the one whose turn it
-was last, so nobody saves up turns while away. A book and a sentence that wait together are thus served alike until the
-sentence is done.
+Each turn goes to whoever has been served least, in work: tokens times the rows that the search for them takes. Who
+comes (back) starts level with the one whose turn it was last, so nobody saves up turns while away. A book and a
+sentence that wait together are thus served alike until the sentence is done.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ T = TypeVar("T")
 class _Lane(Generic[T]):
     """The items of one call in order, or the calls of one client."""
 
-    served: float = 0.0  # tokens, on the clock of the level above
-    items: deque[tuple[T, int]] = field(default_factory=deque)  # with their tokens
+    served: float = 0.0  # work, on the clock of the level above
+    items: deque[tuple[T, int, int]] = field(default_factory=deque)  # with their tokens and rows
     calls: dict[Hashable, _Lane[T]] = field(default_factory=dict)
     clock: float = 0.0  # `served` of the lane below whose turn it was last
-    waiting: int = 0  # tokens here and below
+    waiting: int = 0  # work here and below
 
     def lane(self, key: Hashable) -> _Lane[T]:
         if key not in self.calls:
@@ -40,18 +40,19 @@ class FairQueue(Generic[T]):
     def __init__(self) -> None:
         self._root: _Lane[T] = _Lane()
         self._items = 0
+        self.tokens = 0  # that wait in all
 
     def __len__(self) -> int:
         return self._items
 
     @property
-    def tokens(self) -> int:
-        """What waits in all."""
+    def work(self) -> int:
+        """Of all that waits."""
         return self._root.waiting
 
-    def push(self, client: Hashable, call: Hashable, item: T, tokens: int) -> None:
-        self._root.lane(client).lane(call).items.append((item, tokens))
-        self._count(client, call, 1, tokens)
+    def push(self, client: Hashable, call: Hashable, item: T, tokens: int, rows: int) -> None:
+        self._root.lane(client).lane(call).items.append((item, tokens, rows))
+        self._count(client, call, 1, tokens, tokens * rows)
 
     def peek(self) -> T | None:
         """Whose turn it is; None where nothing waits."""
@@ -66,36 +67,39 @@ class FairQueue(Generic[T]):
         client = self._root.calls[client_key]
         call_key = client.next()
         call = client.calls[call_key]
-        item, tokens = call.items.popleft()
+        item, tokens, rows = call.items.popleft()
         self._root.clock, client.clock = client.served, call.served
-        client.served += tokens
-        call.served += tokens
-        self._count(client_key, call_key, -1, -tokens)
+        client.served += tokens * rows
+        call.served += tokens * rows
+        self._count(client_key, call_key, -1, -tokens, -tokens * rows)
         return item
 
     def discard(self, client: Hashable, call: Hashable, gone: Callable[[T], bool]) -> None:
         """Take items of a call out, unserved."""
         if client in self._root.calls and call in self._root.calls[client].calls:
             lane = self._root.calls[client].calls[call]
-            before, tokens = len(lane.items), lane.waiting
-            lane.items = deque(entry for entry in lane.items if not gone(entry[0]))
-            self._count(client, call, len(lane.items) - before, sum(count for _, count in lane.items) - tokens)
+            left = deque(entry for entry in lane.items if not gone(entry[0]))
+            tokens = sum(tokens for _, tokens, _ in left) - sum(tokens for _, tokens, _ in lane.items)
+            work, items = sum(tokens * rows for _, tokens, rows in left) - lane.waiting, len(left) - len(lane.items)
+            lane.items = left
+            self._count(client, call, items, tokens, work)
 
-    def ahead(self, client: Hashable, call: Hashable, tokens: int) -> int:
-        """The least tokens that will be served until so many new ones of this call are, these included: every other
-        call, and every other client, has as many turns meanwhile, or as many as it needs."""
+    def ahead(self, client: Hashable, call: Hashable, work: int) -> int:
+        """The least work that will be done until so much new one of this call is, this included: every other call, and
+        every other client, has as many turns meanwhile, or as many as it needs."""
         calls = self._root.calls[client].calls if client in self._root.calls else {}
-        own = tokens + (calls[call].waiting if call in calls else 0)
+        own = work + (calls[call].waiting if call in calls else 0)
         of_client = own + sum(min(own, lane.waiting) for key, lane in calls.items() if key != call)
         others = (min(of_client, lane.waiting) for key, lane in self._root.calls.items() if key != client)
         return of_client + sum(others)
 
-    def _count(self, client: Hashable, call: Hashable, items: int, tokens: int) -> None:
+    def _count(self, client: Hashable, call: Hashable, items: int, tokens: int, work: int) -> None:
         """Keep the sums; a lane that is empty goes."""
         self._items += items
+        self.tokens += tokens
         calls = self._root.calls[client].calls
         for lane in (self._root, self._root.calls[client], calls[call]):
-            lane.waiting += tokens
+            lane.waiting += work
         if not calls[call].items:
             del calls[call]
         if not calls:

@@ -52,7 +52,6 @@ class Job:
     results: list[Any]
     future: Future[Translation] = field(default_factory=Future)
     reviewed: bool = False
-    begin: float = field(default_factory=time.monotonic)
 
     def missing(self) -> list[int]:
         return [i for i, found in enumerate(self.results) if found is None]
@@ -83,6 +82,7 @@ class Sentence:
     index: int
     search: SearchConfig
     required: tuple[Phrase, ...] = ()
+    begin: float = field(default_factory=time.monotonic)  # of its wait
 
     @property
     def ids(self) -> tuple[int, ...]:

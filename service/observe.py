@@ -80,6 +80,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         seconds = time.monotonic() - begin
         self._metrics.calls.labels(method, code).inc()
         self._metrics.call_seconds.labels(method).observe(seconds)
+        if code == "DEADLINE_EXCEEDED":
+            self._metrics.refusals.labels("deadline").inc()
         level = logging.DEBUG if code == "OK" else logging.INFO
         log.log(level, "%s: %s after %.3f s", method, code, seconds, extra={"method": method, "code": code})
 
@@ -89,7 +91,10 @@ def _code(context: grpc.aio.ServicerContext, error: BaseException | None) -> str
     code = getattr(code, "value", (code,))[0]
     if error is None or code:
         return CODES.get(code or 0, "UNKNOWN")
-    return "CANCELLED" if isinstance(error, (asyncio.CancelledError, GeneratorExit)) else "UNKNOWN"
+    if not isinstance(error, (asyncio.CancelledError, GeneratorExit)):
+        return "UNKNOWN"
+    remaining = context.time_remaining()  # gRPC cancels the call when its deadline has passed
+    return "CANCELLED" if remaining is None or remaining > 0 else "DEADLINE_EXCEEDED"
 
 
 class JsonFormatter(logging.Formatter):

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakKeyDictionary
 
 from model.config import SearchConfig
 from service.jobs import How, Sentence
 
 if TYPE_CHECKING:
-    from model.translator import Source
+    from model.search import SearchPool
+    from model.translator import Source, Translator
 
-IDLE_POOLS = 4  # empty pools that are kept for the next request of their kind
+IDLE_POOLS = 4  # empty pools that are kept of each model for the next request of their kind
 Finished: TypeAlias = list[tuple[list[Sentence], Any]]  # who waited for a source, and its n-best results
 
 
 class Pool:
     """A search pool and who waits for which of its sentences; the same sentence is in it once."""
 
-    def __init__(self, how: How, search: SearchConfig) -> None:
+    def __init__(self, how: How, search: SearchConfig, pool: SearchPool | None = None) -> None:
+        """``pool``: an empty one of the same translator and search."""
         self.how, self.search = how, search
-        self.pool = how.translator.pool(search)
+        self.pool = how.translator.pool(search) if pool is None else pool
         self.waiting: dict[int, list[Sentence]] = {}  # by ticket
         self.tickets: dict[Source, int] = {}
 
@@ -59,6 +62,8 @@ class Pools:
     def __init__(self, fail: Callable[[Iterable[Sentence], Exception], None]) -> None:
         self._fail = fail
         self._pools: list[Pool] = []
+        # Weak keys: what waits here for the next request must not keep a model that is served no more
+        self._idle: WeakKeyDictionary[Translator, dict[SearchConfig, SearchPool]] = WeakKeyDictionary()
 
     @property
     def rows(self) -> int:
@@ -78,9 +83,7 @@ class Pools:
     def step(self) -> Finished:
         """Every pool makes a step. Where one fails, each of its sentences is tried alone from the beginning."""
         finished: Finished = []
-        for pool in list(self._pools):
-            if not pool.waiting:
-                continue
+        for pool in [pool for pool in self._pools if pool.waiting]:
             try:
                 finished += pool.step()
             except Exception as error:
@@ -90,22 +93,31 @@ class Pools:
                         self._fail(sentences, error)
                     else:
                         self._start_alone(sentences)
-        idle = [pool for pool in self._pools if not pool.waiting]
-        for pool in idle[: max(0, len(idle) - IDLE_POOLS)]:
-            self._pools.remove(pool)
+        self._lay_by()
         return finished
 
     def drop_dead(self) -> None:
         """Free the rows of what nobody waits for any more."""
         for pool in self._pools:
             pool.drop_dead()
+        self._lay_by()
+
+    def _lay_by(self) -> None:
+        """Keep the empty pools for the next request of their kind."""
+        for pool in [pool for pool in self._pools if not pool.waiting]:
+            self._pools.remove(pool)
+            kept = self._idle.setdefault(pool.how.translator, {})
+            kept[pool.search] = pool.pool
+            if len(kept) > IDLE_POOLS:
+                del kept[next(iter(kept))]
 
     def _pool_for(self, sentence: Sentence) -> Pool:
         how = sentence.job.how
         for pool in self._pools:
             if pool.how.translator is how.translator and pool.search == sentence.search:
                 return pool
-        self._pools.append(Pool(how, sentence.search))
+        kept = self._idle.get(how.translator, {}).pop(sentence.search, None)
+        self._pools.append(Pool(how, sentence.search, kept))
         return self._pools[-1]
 
     def _start_alone(self, sentences: list[Sentence]) -> None:

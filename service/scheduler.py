@@ -111,26 +111,27 @@ class Scheduler:
 
     def _admit(self, sentences: Sequence[Sentence], caller: Caller) -> None:
         tokens = sum(len(sentence.ids) for sentence in sentences)
+        work = sum(len(sentence.ids) * sentence.rows for sentence in sentences)
         if self._queue.tokens and self._queue.tokens + max(tokens, 1) > self._config.queue_tokens:
             self._discard_dead()  # those that were cancelled while they waited make room
         waiting, limit = self._queue.tokens, self._config.queue_tokens
-        rows = max((sentence.rows for sentence in sentences), default=1)
-        speed = self._speed / rows  # tokens a second
-        if (
-            waiting and waiting + max(tokens, 1) > limit
-        ):  # an empty queue takes any request that the other limits let through
+        # An empty queue takes any request that the other limits let through
+        if waiting and waiting + max(tokens, 1) > limit:
+            seconds = self._queue.work / self._speed if self._speed else 1.0
             raise QueueFullError(
                 f"{waiting} tokens are waiting for the model and {tokens} more would pass the limit of {limit}; "
                 "try again later",
-                (waiting + tokens - limit) / speed if speed else 1.0,
+                seconds * (waiting + tokens - limit) / waiting,
             )
         remaining = caller.deadline - time.monotonic()
-        if remaining <= 0 or (speed and tokens / speed > remaining):
+        if remaining <= 0 or work > self._speed * remaining > 0:
             raise DeadlineError(
                 f"{tokens} tokens within {max(remaining, 0):.3g} s is more than this server can do; "
                 "send less at once or allow more time"
             )
-        if speed and (needed := self._queue.ahead(caller.client, caller.call, tokens) / speed) > remaining:
+        if not self._speed:
+            return
+        if (needed := self._queue.ahead(caller.client, caller.call, work) / self._speed) > remaining:
             raise QueueFullError(
                 f"the deadline cannot be met: with what waits before it, the request needs {needed:.3g} s and has "
                 f"{remaining:.3g} s; try again later or allow more time",
@@ -139,7 +140,7 @@ class Scheduler:
 
     def _push(self, sentence: Sentence) -> None:
         caller = sentence.job.caller
-        self._queue.push(caller.client, caller.call, sentence, len(sentence.ids))
+        self._queue.push(caller.client, caller.call, sentence, len(sentence.ids), sentence.rows)
         self._changed.notify()
 
     def _discard_dead(self) -> None:
@@ -153,37 +154,43 @@ class Scheduler:
                 self._queue.discard(job.caller.client, job.caller.call, lambda s: s.job.future.done())
 
     def _run(self, number: int) -> None:
-        """One thread of the model: sentences join its pools, they make a step, and what is finished is answered."""
+        """One thread of the model. What it holds of one turn it lets go before the next, for which it may wait long."""
         pools = Pools(self._fail)
-        while True:
-            with self._changed:
-                self._live[number] = pools.rows
-                while not self._queue and not self._live[number]:
-                    if self._closed:
-                        return
-                    self._changed.wait()
-                begin = time.monotonic()
-                self._discard_dead()
-                joining = self._next_group(number)
-            pools.drop_dead()
-            for sentence in joining:
-                self._metrics.queue_seconds.observe(begin - sentence.job.begin)
-            pools.join(joining)
-            rows = pools.rows
-            finished = pools.step()
-            self._metrics.step_rows.observe(rows)
-            with self._changed:
-                if rows >= self._rows // 2:
-                    speed = rows * len(self._threads) / (time.monotonic() - begin)
-                    self._speed += (speed - self._speed) * (SPEED_WEIGHT if self._speed else 1.0)
-                complete = [
-                    sentence.job
-                    for sentences, results in finished
-                    for sentence in sentences
-                    if self._is_last(sentence, results)
-                ]
-            for job in complete:
-                self._complete(job)
+        while self._turn(number, pools):
+            pass
+
+    def _turn(self, number: int, pools: Pools) -> bool:
+        """Wait for sentences; they join the pools, these make a step, and what is finished is answered. False at the
+        end."""
+        with self._changed:
+            self._live[number] = pools.rows
+            while not self._queue and not self._live[number]:
+                if self._closed:
+                    return False
+                self._changed.wait()
+            begin = time.monotonic()
+            self._discard_dead()
+            joining = self._next_group(number)
+        pools.drop_dead()
+        for sentence in joining:
+            self._metrics.queue_seconds.observe(begin - sentence.begin)
+        pools.join(joining)
+        rows = pools.rows
+        finished = pools.step()
+        self._metrics.step_rows.observe(rows)
+        with self._changed:
+            if rows >= self._rows // 2:
+                speed = rows * len(self._threads) / (time.monotonic() - begin)
+                self._speed += (speed - self._speed) * (SPEED_WEIGHT if self._speed else 1.0)
+            complete = [
+                sentence.job
+                for sentences, results in finished
+                for sentence in sentences
+                if self._is_last(sentence, results)
+            ]
+        for job in complete:
+            self._complete(job)
+        return True
 
     def _next_group(self, number: int) -> list[Sentence]:
         """The sentences that may join the pools of a thread now, in the order of their turns: as many as give it its

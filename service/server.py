@@ -18,6 +18,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from model.errors import UserError
 from model.machine import cores
 from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
@@ -58,7 +59,8 @@ KEEPALIVE = [
 
 
 class Server:
-    """Start it, let it load, drain it. Each of the three is called once, in this order, from one event loop.
+    """Start it, let it load, drain it. Each of the three is called once, in this order, from one event loop; one that
+    shares its port with others loads first, so that no call comes here that another could answer.
 
     ``paths`` and ``load`` as in ``service.models``. ``shared_port``: other processes may listen on it, too.
     ``threads``: of the model.
@@ -139,7 +141,8 @@ class Server:
 
         True where every call was answered. The model's thread may still be at work: do not wait for it.
         """
-        assert self._server is not None
+        if self._server is None:
+            return True
         await self._health.enter_graceful_shutdown()
         self._servicer.draining.set()
         # gRPC's own grace waits for all calls, also for those that never end, such as a health watch. So it is cut
@@ -179,8 +182,15 @@ async def serve(
     threads = min(share, MODEL_THREADS)
     os.environ["OMP_NUM_THREADS"] = str(share // threads)  # of PyTorch in each; it is not imported yet
     server = Server(paths, load, config, shared_port=worker, threads=threads)
-    address = await server.start()
-    log.info("listening on %s, loading the model", address)
+    looking: set[asyncio.Task[None]] = set()  # asyncio itself forgets them
+
+    def look() -> None:
+        looking.add(task := asyncio.create_task(look_again(server)))
+        task.add_done_callback(looking.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, look)
+    address = "" if config.workers > 1 else await server.start()
+    log.info("%sloading the model", address and f"listening on {address}, ")
     stop = asyncio.create_task(signals.get())
     loading = asyncio.create_task(server.load())
     orphaned = asyncio.create_task(watch_parent(signals)) if worker else None
@@ -188,10 +198,9 @@ async def serve(
     try:
         if loading.done():
             await loading
+            address = address or await server.start()
             for name, translator in server.models.by_name.items():
                 log.info("serving %s (%s) on %s", name, ", ".join(translator.languages), address)
-            tasks: set[asyncio.Task[None]] = set()
-            loop.add_signal_handler(signal.SIGHUP, lambda: tasks.add(asyncio.create_task(look_again(server))))
         log.info("%s: no new calls, %g s for those in flight", await stop, config.drain_seconds)
     except BaseException:
         stop.cancel()
@@ -213,11 +222,14 @@ async def serve(
 
 async def look_again(server: Server) -> None:
     log.info("SIGHUP: looking for models and glossaries again")
-    try:
-        await asyncio.to_thread(server.glossaries.reload)
-        await server.models.reload()
-    except Exception as error:
-        log.error("the models stay as they are", exc_info=error)
+    reloads = {"glossaries": lambda: asyncio.to_thread(server.glossaries.reload), "models": server.models.reload}
+    for what, reload in reloads.items():
+        try:
+            await reload()
+        except UserError as error:
+            log.error("the %s stay as they are: %s", what, error)
+        except Exception as error:
+            log.error("the %s stay as they are", what, exc_info=error)
 
 
 async def watch_parent(signals: asyncio.Queue[str]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
@@ -61,6 +62,10 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         self._models, self._glossaries = models, glossaries
         self._scheduler, self._config, self._metrics = scheduler, config, metrics
         self._text_thread = ThreadPoolExecutor(1, "text")  # cuts, encodes and detects, away from the event loop
+        self._attention_thread = ThreadPoolExecutor(
+            1, "attention"
+        )  # aligns and explains, at some times a search's cost
+        self._attention_tokens = 0  # that wait for it
         self._calls = itertools.count()
         self._in_flight = 0
         self.idle = asyncio.Event()  # set while no call is in flight
@@ -128,7 +133,7 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
             check_detection(request, self._config)
             languages = {code for model in models.values() for code in model.languages}
             read = visible if request.mime_type == "text/html" else str
-            found = await self._in_text_thread(lambda: detect(read(request.content), languages))
+            found = await self._in_thread(self._text_thread, lambda: detect(read(request.content), languages))
         except Exception as error:
             await self._refuse(context, error, 1)
         return pb.DetectLanguageResponse(
@@ -154,13 +159,14 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         models = await self._loaded(context)
         try:
             how = check_explain(request, models, self._config)
-            content = await self._in_text_thread(prepare, request.content, how)
+            content = await self._in_thread(self._text_thread, prepare, request.content, how)
             document = check_document(content, how)
             if request.translated_text:
                 translation: Any = request.translated_text
             else:
                 ((_, translation),) = await self._translate([request.content], how, self._caller(context))
-            found = await asyncio.to_thread(how.translator.explanation, document, translation)
+            with self._attention(len(document.sources[0])):
+                found = await self._in_thread(self._attention_thread, how.translator.explanation, document, translation)
         except Exception as error:
             await self._refuse(context, error, 1)
         return explain_response(message(content, found.translation, 0, how.translator.name), found)
@@ -173,7 +179,9 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
             contents = [prepare(text, how) for text in texts]
         else:
             for part in slices(texts):
-                contents += await self._in_text_thread(lambda part: [prepare(text, how) for text in part], part)
+                contents += await self._in_thread(
+                    self._text_thread, lambda part: [prepare(text, how) for text in part], part
+                )
         if caller.deadline <= time.monotonic():
             raise DeadlineError("the deadline passed before the text was read")
         documents = [document for content in contents for document in content.documents]
@@ -184,9 +192,40 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
             for future in futures:
                 future.cancel()
         if how.alignment:
-            translations = await asyncio.to_thread(how.translator.align, translations)
-        done = iter(translations)
-        return [(content, content.render([next(done) for _ in content.documents], how.search)) for content in contents]
+            tokens = how.search.nbest * sum(len(ids) for document in documents for ids in document.sources)
+            with self._attention(tokens):
+                translations = await self._aligned(translations, how)
+
+        def rendered() -> list[Found]:
+            done = iter(translations)
+            return [
+                (content, content.render([next(done) for _ in content.documents], how.search)) for content in contents
+            ]
+
+        return await self._in_thread(self._text_thread, rendered) if how.html else rendered()
+
+    async def _aligned(self, translations: Sequence[Translation], how: How) -> list[Translation]:
+        """A step at a time, so that callers take turns, and one that goes away leaves no work behind."""
+        steps = how.translator.aligning(translations)
+        while (found := await self._in_thread(self._attention_thread, next, steps)) is None:
+            pass
+        return list(found)
+
+    @contextlib.contextmanager
+    def _attention(self, tokens: int) -> Iterator[None]:
+        """Count what waits for the attention thread, within the limit of the queue."""
+        waiting, limit = self._attention_tokens, self._config.queue_tokens
+        if waiting and waiting + tokens > limit:
+            raise QueueFullError(
+                f"{waiting} tokens are waiting for their attention weights and {tokens} more would pass the limit of "
+                f"{limit}; try again later",
+                1.0,
+            )
+        self._attention_tokens += tokens
+        try:
+            yield
+        finally:
+            self._attention_tokens -= tokens
 
     async def _one_of_stream(self, text: str, how: How, caller: Caller) -> Found:
         """One text of a stream, which waits where a request would be refused: its reading stops meanwhile."""
@@ -198,8 +237,9 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
             except QueueFullError as error:
                 await asyncio.sleep(bounded(error.retry_seconds))
 
-    def _in_text_thread(self, function: Any, *args: Any) -> Any:
-        return asyncio.get_running_loop().run_in_executor(self._text_thread, function, *args)
+    @staticmethod
+    def _in_thread(thread: ThreadPoolExecutor, function: Any, *args: Any) -> Any:
+        return asyncio.get_running_loop().run_in_executor(thread, function, *args)
 
     def _caller(self, context: Context, timed: bool = True) -> Caller:
         remaining = context.time_remaining() if timed else None
@@ -231,7 +271,6 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
             self._metrics.refusals.labels("queue").inc()
             return Code.RESOURCE_EXHAUSTED, str(error)
         if isinstance(error, DeadlineError):
-            self._metrics.refusals.labels("deadline").inc()
             return Code.DEADLINE_EXCEEDED, str(error)
         if isinstance(error, UserError):
             return Code.INVALID_ARGUMENT, str(error)

@@ -11,7 +11,8 @@ import os
 import sys
 import time
 import types
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ class Pool:
     """Each sentence takes ``steps`` steps. ``before`` is called with the texts in the pool, before a step."""
 
     def __init__(self, translator: FakeTranslator, search: SearchConfig) -> None:
-        self.translator, self.search = translator, search
+        self.translator, self.search = weakref.proxy(translator), search  # the real one's does not keep it either
         self.beam = search.nbest if search.sampling else search.beam_size
         self.live: dict[int, tuple[str, bool, int]] = {}  # ticket -> text, to German, steps left
         self.tickets = 0
@@ -181,9 +182,9 @@ class FakeTranslator:
             for text in texts
         ]
 
-    def align(self, translations: Sequence[Translation]) -> list[Translation]:
+    def aligning(self, translations: Sequence[Translation]) -> Iterator[list[Translation] | None]:
         """Without links."""
-        return list(translations)
+        yield list(translations)
 
     @classmethod
     def load(cls, path: str | Path | None = None) -> FakeTranslator:

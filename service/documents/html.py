@@ -27,7 +27,9 @@ SKIPPED = frozenset("script style pre textarea svg math template object".split()
 VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
 ATTRIBUTES = frozenset(["alt", "title", "placeholder", "aria-label"])
 _ATTRIBUTE = re.compile(r"""\s([\w:-]+)\s*=\s*("[^"]*"|'[^']*'|[^\s"'>]+)""")
-_KEPT = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|https?://[^\s<]*[^\s<.,;:!?)]", re.DOTALL)  # templates, addresses
+# Templates, addresses. One that is never closed is looked at as far as the next that begins
+_KEPT = re.compile(r"\{\{(?:(?!\{\{).)*?\}\}|\{%(?:(?!\{%).)*?%\}|https?://[^\s<]*[^\s<.,;:!?)]", re.DOTALL)
+_COMMENT_END, _CDATA_END, _IF_END = (re.compile(end) for end in (r"--\s*>", r"\]\s*\]\s*>", r"\]\s*>"))
 _BLANK = " \t\n\r\f"
 _SPACE = re.compile(f"[{_BLANK}]+")
 
@@ -135,8 +137,16 @@ class _Tokenizer(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.tokens: list[tuple[int, str, str, bool]] = []
         self._lines = [0, *accumulate(len(line) + 1 for line in text.split("\n"))]
-        self.feed(text)
+        # What never ends is searched for its end once, not from each place where it begins
+        end = text.rfind(">") + 1
+        self._last = {
+            pattern: max((match.start() for match in pattern.finditer(text)), default=-1)
+            for pattern in (_COMMENT_END, _CDATA_END, _IF_END)
+        }
+        self.feed(text[:end])
         self.close()
+        if end < len(text) and (not self.tokens or self.tokens[-1][1] != "text"):
+            self.tokens.append((end, "text", "", False))
         if not self.tokens or self.tokens[0][0] > 0:
             self.tokens.insert(0, (0, "other", "", False))
 
@@ -144,7 +154,13 @@ class _Tokenizer(HTMLParser):
         line, column = self.getpos()
         self.tokens.append((self._lines[line - 1] + column, kind, tag, excluded))
 
+    def parse_comment(self, i: int, report: bool = True) -> int:
+        return super().parse_comment(i, report) if i < self._last[_COMMENT_END] else -1
+
     def parse_marked_section(self, i: int, report: bool = True) -> int:
+        is_if = self.rawdata[i + 3 : i + 5].lower() in ("if", "el", "en")  # if, else, endif
+        if i > self._last[_IF_END if is_if else _CDATA_END]:
+            return -1
         try:
             return super().parse_marked_section(i, report)
         except AssertionError:  # "<![1": a comment, as in a browser

@@ -19,6 +19,7 @@ from model.segment import split
 TEXT, MARK, FIXED = "text", "mark", "fixed"
 _WORD = re.compile(r"\w")
 _SPACE = re.compile(r"\s+")
+MOST_STRETCHES = 200  # of a sentence that is taken apart at its marks; what that takes grows with their square
 _EDGES = re.compile(r"^\W+|\W+$")  # punctuation moves and changes; words are what is looked for
 
 
@@ -150,7 +151,7 @@ def align(stretches: Sequence[Slice], parted: Sequence[bool], whole: str, alone:
 
     ``alone`` are their translations one by one, ``parted`` tells where white space of its own lies between two.
     """
-    spans = _locate(stretches, whole, alone)
+    spans = _locate(stretches, whole, alone) if len(stretches) <= MOST_STRETCHES else None
     if spans is None:
         return None
     cuts = [0]

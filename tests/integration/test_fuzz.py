@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from serving import Running, running
 
+from model.config import SearchConfig
+from model.glossary import Glossary
 from model.translator import Translator
 from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
+from service.contents import prepare
+from service.documents.html import parse
+from service.documents.inline import Unit
+from service.jobs import How
 
 REFUSALS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED)
 
@@ -55,6 +62,8 @@ searches = st.builds(
     max_length_offset=numbers,
     sampling=st.booleans(),
     top_k=numbers,
+    temperature=st.floats() | st.none(),
+    seed=numbers,
 )
 requests = st.builds(
     pb.TranslateRequest,
@@ -91,3 +100,46 @@ def test_a_request_is_answered_or_refused_for_a_reason(server: Running, request:
             else:
                 assert len(answer.translations) == len(message.contents)
         assert stub.Translate(usual, timeout=60).translations
+
+
+# Beginnings of something that never ends, and what a pattern may read in many ways
+UNENDING = [
+    "{{",
+    "{%",
+    "<a ",
+    "</a ",
+    "<!--x>",
+    "<![CDATA[]>",
+    "<![if x>",
+    "<b>x</b> ",
+    "<code>",
+    "a",
+    "a@",
+    "%0",
+    "www.",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", [*UNENDING, "1. ", "\u6f22\u3002", "\U0001f600", "e\u0301", "\xa0"])
+def test_a_long_text_takes_no_time_that_grows_with_its_square(checkpoint_directory: Path, part: str) -> None:
+    """A request within all limits: seconds at the most, where a quadratic pattern takes minutes."""
+    (terms := checkpoint_directory.parent / "terms.tsv").write_text("cat\tKater\n", encoding="utf-8")
+    translator, glossary = Translator.load(checkpoint_directory), Glossary.load(terms)
+    text = part * (200_000 // len(part))
+    begin = time.process_time()
+    for html in (False, True):
+        how = How(translator, "en", "de", SearchConfig(), glossary=glossary, html=html)
+        content = prepare(text, how)
+        whole = content.pieces or [segment.text for document in content.documents for segment in document.segments]
+        assert "".join(piece if isinstance(piece, str) else piece.raw for piece in whole) == text
+    assert time.process_time() - begin < 20
+
+
+def test_a_sentence_of_many_marks_is_put_together_at_once() -> None:
+    """Its stretches are joined: to look for each in the whole takes time that grows with their square."""
+    (unit,) = parse("<i>cat</i> dog " * 4_000, "en")
+    assert isinstance(unit, Unit)
+    begin = time.process_time()
+    assert unit.render([text.upper() for text in unit.texts]).count("<i>CAT</i> DOG") == 4_000
+    assert time.process_time() - begin < 20

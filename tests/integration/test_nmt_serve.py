@@ -127,6 +127,10 @@ def test_stored_glossaries_are_looked_at_again(tmp_path: Path) -> None:
         server.wait_for("glossary refused: .*shop.tsv, line 1: 1 columns.*the old one stays")
         server.wait_for("SIGHUP: looking(.|\n)*glossary word has 1 terms")
         assert [cat(name) for name in ("shop", "word", "own")] == ["KATER", "TIER", "TIER"]
+        (tmp_path / "own.tsv").write_text("cat\tTIER\n")
+        server.popen.send_signal(signal.SIGHUP)
+        server.wait_for(f"the glossaries stay as they are: two glossaries are named own: {tmp_path / 'word.tsv'} and ")
+        assert cat("own") == "TIER"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 from serving import FAKE_NMT, NOT_SERVING, REAL_NMT, SERVING, health_of, process
 
@@ -100,6 +101,10 @@ def test_no_answer_is_lost_or_swapped_whatever_else_comes_to_the_port() -> None:
         assert server.popen.poll() is None
 
 
+def connections(pid: int) -> int:
+    return sum(one.status == psutil.CONN_ESTABLISHED for one in psutil.Process(pid).net_connections("tcp"))
+
+
 @pytest.mark.slow
 def test_under_load_every_answer_is_that_of_one_by_one() -> None:
     """With the shipped model; `nmt bench serve --clients 64 --calls 10000 --sizes 1,1,5,20` is the long run."""
@@ -132,11 +137,35 @@ def test_a_killed_worker_loses_no_call() -> None:
         pids = [int(pid) for pid in re.findall(r"worker \d is process (\d+)", server.log)]
 
         def kill() -> None:
-            time.sleep(0.5)
+            wait_until(lambda: all(map(connections, pids)))  # a client has its own, the kernel chose the worker
             os.kill(pids[0], signal.SIGKILL)
 
         swarm(server.address, kill)
         server.wait_for(r"worker 0 ended with -9(.|\n)*worker 0 is process \d+(.|\n)*serving fake")
+        server.popen.terminate()
+        assert server.popen.wait(timeout=30) == 0
+
+
+def test_a_worker_that_loads_takes_no_calls() -> None:
+    """One that was started again: the others have the port to themselves until it can answer."""
+    with process(FAKE_NMT, "--workers", "2", environment={"FAKE_LOADING": "6"}) as server:
+        server.wait_for(r"serving fake(.|\n)*serving fake")
+        pids = [int(pid) for pid in re.findall(r"worker \d is process (\d+)", server.log)]
+        os.kill(pids[0], signal.SIGKILL)
+        server.wait_for(r"worker 0 ended with -9(.|\n)*worker 0 is process \d+(.|\n)*loading the model")
+        begin = time.monotonic()
+        for number in range(12):
+            with Client(server.address) as client:
+                assert client.translate([f"a{number}"], "en", "de")[0].translated_text == f"A{number}"
+        assert time.monotonic() - begin < 3  # none of them waited for a second attempt
+
+
+def test_a_signal_to_look_again_may_come_at_any_time() -> None:
+    with process(FAKE_NMT, environment={"FAKE_LOADING": "2"}) as server:
+        server.popen.send_signal(signal.SIGHUP)
+        server.wait_for("serving fake")
+        server.popen.send_signal(signal.SIGHUP)
+        server.wait_for(r"SIGHUP(.|\n)*serving fake(.|\n)*SIGHUP")
         server.popen.terminate()
         assert server.popen.wait(timeout=30) == 0
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,12 @@ def test_a_term_in_two_sentences_is_a_warning(wide: Path) -> None:
 def test_a_glossary_is_not_for_sampling(wide: Path) -> None:
     with pytest.raises(UserError, match="a glossary cannot be followed with sampling"):
         Translator.load(wide).translate(["a"], "en", "de", SearchConfig(beam_size=1, sampling=True), glossary=GLOSSARY)
+
+
+def test_what_nobody_uses_any_more_is_freed_at_once(checkpoint_directory: Path) -> None:
+    """Not by the collector of cycles, which does not look at what was frozen."""
+    translator = Translator.load(checkpoint_directory)
+    assert translator.translate(["the cat is here"], "en", "de")[0].text
+    kept = weakref.ref(translator), weakref.ref(translator.model)
+    del translator
+    assert [one() for one in kept] == [None, None]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from typing import Any
@@ -69,6 +70,13 @@ def make_gate() -> Iterator[Callable[..., Gate]]:
     for gate in gates:
         gate.opened.set()
         assert gate.scheduler.close(timeout=10)
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def texts_of(futures: Sequence[Future[Any]]) -> list[str]:
@@ -177,6 +185,38 @@ def test_a_deadline_that_cannot_be_met_is_refused(make_gate: Callable[..., Gate]
         gate.submit("late", seconds=-1)
     gate.opened.set()
     assert texts_of(book + short) == ["X" * 30, "Z" * 9]
+
+
+def test_what_waits_counts_with_its_own_rows(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate()
+    gate.shut()
+    gate.scheduler._speed = 50.0  # rows times steps a second
+    wide = gate.submit("x" * 9, search=SearchConfig(beam_size=10), client="a", call=1)  # 10 tokens: 2 s
+    with pytest.raises(QueueFullError, match=r"needs 2\.4 s and has 2 s"):  # 20 greedy ones behind them: 0.4 s
+        gate.submit("y" * 19, search=GREEDY, client="a", call=1, seconds=2)
+    greedy = gate.submit("y" * 19, search=GREEDY, client="a", call=1, seconds=2.5)
+    gate.opened.set()
+    assert texts_of(wide + greedy) == ["X" * 9, "Y" * 19]
+
+
+def test_a_model_that_is_served_no_more_is_let_go(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate()
+    old = weakref.ref(gate.translator)
+    gate.opened.set()
+    assert texts_of(gate.submit("a") + gate.submit("b", search=GREEDY)) == ["A", "B"]
+    gate.translator = FakeTranslator()
+    wait_until(lambda: old() is None)  # the thread may still be in the turn that answered
+    assert texts_of(gate.submit("c")) == ["C"]
+
+
+def test_an_empty_pool_is_used_again(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate()
+    pools: list[SearchConfig] = []
+    make = gate.translator.pool
+    gate.translator.pool = lambda search: (pools.append(search), make(search))[1]  # type: ignore[method-assign]
+    for i in range(3):
+        assert texts_of(gate.submit(f"a{i}") + gate.submit(f"b{i}", search=GREEDY)) == [f"A{i}", f"B{i}"]
+    assert len(pools) == len(set(pools)) == 2
 
 
 @pytest.mark.parametrize("also_waiting", [0, 3])

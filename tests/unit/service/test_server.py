@@ -318,6 +318,56 @@ def test_a_drained_stream_ends_with_what_was_read(translator: Slow) -> None:
             assert drained.result(timeout=10) is True
 
 
+class Attentive(FakeTranslator):
+    """Alignments take ``go`` to come; ``looked`` counts the steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked, self.go = 0, threading.Event()
+
+    def aligning(self, translations: Sequence[Any]) -> Iterator[list[Any] | None]:
+        while not self.go.is_set():
+            self.looked += 1
+            time.sleep(0.01)
+            yield None
+        yield list(translations)
+
+
+def test_alignments_have_a_limit_and_end_with_their_caller() -> None:
+    translator = Attentive()
+    aligned = request("x" * 9, num_hypotheses=1, include_alignment=True)
+    with (
+        running(lambda: translator, queue_tokens=20, drain=False) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = pb_grpc.TranslationServiceStub(channel)
+        late = stub.Translate.future(aligned, timeout=1)
+        wait_until(lambda: translator.looked > 0)
+        two = [stub.Translate.future(aligned) for _ in range(2)]  # one of them finds room
+        wait_until(lambda: any(call.done() for call in two))
+        refused, waiting = sorted(two, key=lambda call: not call.done())
+        assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "20 tokens are waiting for their attention weights and 10 more" in refused.details()
+        assert stub.Translate(request("a")).translations[0].translated_text == "A"  # nobody else waits for it
+        assert late.exception(timeout=5).code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert server.drain(0.1) is False
+        wait_until(waiting.done)
+        seen = translator.looked
+        time.sleep(0.1)
+        assert translator.looked <= seen + 1  # of one step that had begun
+
+
+def test_a_call_whose_deadline_passes_is_counted_as_one(
+    server: Running, stub: pb_grpc.TranslationServiceStub, translator: Slow, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert failure(stub.Translate, request("slow"), timeout=0.2).code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    metrics = server.server.metrics
+    wait_until(lambda: metrics.refusals.labels("deadline")._value.get() == 1)
+    assert metrics.calls.labels("Translate", "DEADLINE_EXCEEDED")._value.get() == 1
+    assert "Translate: DEADLINE_EXCEEDED after 0.2" in caplog.text
+
+
 def test_detection() -> None:
     with running(FakeTranslator) as server, grpc.insecure_channel(server.address) as channel:
         stub = pb_grpc.TranslationServiceStub(channel)
