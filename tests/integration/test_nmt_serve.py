@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -131,6 +132,18 @@ def test_stored_glossaries_are_looked_at_again(tmp_path: Path) -> None:
         server.popen.send_signal(signal.SIGHUP)
         server.wait_for(f"the glossaries stay as they are: two glossaries are named own: {tmp_path / 'word.tsv'} and ")
         assert cat("own") == "TIER"
+
+
+def test_the_benchmark_loads_a_server_of_its_own(checkpoint_directory: Path) -> None:
+    command = [*REAL_NMT, "bench", "serve", "--checkpoint", str(checkpoint_directory), "--clients", "1,4", "--json"]
+    done = subprocess.run([*command, "--calls", "20"], capture_output=True, text=True, timeout=300, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [(row["clients"], row["calls"]) for row in found["rows"]] == [(1, 20), (4, 20)]
+    for row in found["rows"]:
+        assert 0 < row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"]
+    alone, together = (row["calls_per_second"] for row in found["rows"])
+    assert found["speedup"] == round(together / alone, 2)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

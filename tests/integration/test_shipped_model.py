@@ -8,6 +8,7 @@ import pytest
 
 from model import Translator, checkpoint
 from training.evaluate import quick_bleu
+from training.terms import bench_glossary
 from training.testset import load_test_set
 
 SHARED = Path(__file__).parents[3] / "shared" / "data" / "eval"
@@ -88,3 +89,16 @@ def test_quality_has_a_floor(translator: Translator, name: str, least: float) ->
     chosen = range(0, len(test.sources), len(test.sources) // 200)
     found = translator.translate([test.sources[i] for i in chosen], source, target)
     assert quick_bleu([translation.text for translation in found], [test.references[i] for i in chosen]) >= least
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the test sets of ../shared/data are not here")
+def test_the_terms_of_a_glossary_come_out(translator: Translator) -> None:
+    """On 500 sentences of each kind, and what comes out is as good as without."""
+    test = load_test_set(SHARED / "tatoeba.test.en-de.tsv", "en", "de")
+    rows = bench_glossary(translator, test, 500)["rows"]
+    assert [row["sentences"] for row in rows] == [500] * 3
+    for row in rows:
+        assert row["placed"] >= 0.98
+        assert row["warned"] == round((1 - row["placed"]) * row["terms"])  # never silence
+        assert row["bleu_with"] >= row["bleu_without"] - 0.5
