@@ -41,7 +41,7 @@ REQUEST_TEXTS = 256
 REQUEST_CHARACTERS = 20_000
 REQUESTS_IN_FLIGHT = 4  # enough that the model never waits for the next request
 MAX_ANSWER_BYTES = 256 << 20  # long n-best lists pass gRPC's default of 4 MiB
-ATTEMPTS = 6
+ATTEMPTS = 6  # where nobody answers
 BACKOFF_SECONDS = (0.1, 5.0)  # doubled each time, with up to as much again at random; RetryInfo says otherwise
 # The server's answer says that the request is at fault, not the server.
 REFUSALS = (
@@ -293,16 +293,16 @@ class AsyncClient:
 def pause_before_retry(error: Any, attempt: int) -> float | None:
     """Seconds to wait before the next attempt; None where there should be none.
 
-    Every method only reads, so a call that may have been lost on the way (UNAVAILABLE) can be made again. A refusal
-    for lack of room is retried only where the server says when.
+    Every method only reads, so a call that may have been lost on the way (UNAVAILABLE) can be made again. A server
+    that says when, since it is full or still loading, is asked as often as the caller's time allows.
     """
-    if attempt >= ATTEMPTS:
-        return None
-    backoff = min(BACKOFF_SECONDS[0] * 2 ** (attempt - 1), BACKOFF_SECONDS[1]) * (1 + random.random())
-    if error.code() == grpc.StatusCode.UNAVAILABLE:
-        return backoff
-    if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and (given := retry_info(error)) is not None:
-        return given + backoff - BACKOFF_SECONDS[0]  # not all at the same moment
+    backoff = min(BACKOFF_SECONDS[0] * 2 ** (min(attempt, ATTEMPTS) - 1), BACKOFF_SECONDS[1]) * (1 + random.random())
+    unavailable = error.code() == grpc.StatusCode.UNAVAILABLE
+    if unavailable or error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+        if (given := retry_info(error)) is not None:
+            return given + backoff - BACKOFF_SECONDS[0]  # not all at the same moment
+        if unavailable and attempt < ATTEMPTS:
+            return backoff
     return None
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 import grpc
 import grpc.aio
 from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -51,6 +52,7 @@ Found: TypeAlias = "tuple[Content, Translation | None]"  # None: the text stands
 INLINE_CHARACTERS = 400  # prepared at once on the event loop: that takes less time than changing threads
 SLICE_CHARACTERS = 4_000  # prepared in one go on the text thread, so that a book does not hold up a sentence
 RETRY_SECONDS = (0.1, 30.0)  # what a refused caller is told to wait, at least and at most
+LOADING_SECONDS = 1.0  # what one is told who came before the model
 
 
 class TranslationServicer(pb_grpc.TranslationServiceServicer):
@@ -260,7 +262,12 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
 
     async def _loaded(self, context: Context) -> dict[str, Translator]:
         if not (models := self._models.by_name):
-            await abort(context, Code.UNAVAILABLE, "the model is still loading; try again in a moment")
+            await abort_with(
+                context,
+                Code.UNAVAILABLE,
+                "the model is still loading; try again in a moment",
+                retry_info(LOADING_SECONDS),
+            )
         return models
 
     def _explain(self, error: Exception, texts: int) -> tuple[grpc.StatusCode, str]:
@@ -282,21 +289,15 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         if isinstance(error, grpc.aio.AbortError):
             raise error
         code, description = self._explain(error, texts)
-        detail = any_pb2.Any()
         if isinstance(error, RefusedError):
             violations: list[Any] = [
                 error_details_pb2.BadRequest.FieldViolation(field=field, description=text)
                 for field, text in error.violations
             ]
-            detail.Pack(error_details_pb2.BadRequest(field_violations=violations))
-        elif isinstance(error, QueueFullError):
-            nanos = int(bounded(error.retry_seconds) * 1e9)
-            delay = duration_pb2.Duration(seconds=nanos // 10**9, nanos=nanos % 10**9)
-            detail.Pack(error_details_pb2.RetryInfo(retry_delay=delay))
-        else:
-            await abort(context, code, description)
-        status = rpc_status.to_status(status_pb2.Status(code=code.value[0], message=description, details=[detail]))
-        await abort(context, status.code, status.details, status.trailing_metadata)
+            await abort_with(context, code, description, error_details_pb2.BadRequest(field_violations=violations))
+        if isinstance(error, QueueFullError):
+            await abort_with(context, code, description, retry_info(bounded(error.retry_seconds)))
+        await abort(context, code, description)
 
 
 def slices(texts: Sequence[str]) -> list[list[str]]:
@@ -322,6 +323,20 @@ def check_detection(request: pb.DetectLanguageRequest, config: ServiceConfig) ->
 
 def bounded(seconds: float) -> float:
     return min(max(seconds, RETRY_SECONDS[0]), RETRY_SECONDS[1])
+
+
+def retry_info(seconds: float) -> error_details_pb2.RetryInfo:
+    delay = duration_pb2.Duration()
+    delay.FromMilliseconds(round(1000 * seconds))
+    return error_details_pb2.RetryInfo(retry_delay=delay)
+
+
+async def abort_with(context: Context, code: Code, description: str, detail: Message) -> NoReturn:
+    """As google.rpc.Status, with one of its details."""
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    status = rpc_status.to_status(status_pb2.Status(code=code.value[0], message=description, details=[packed]))
+    await abort(context, status.code, status.details, status.trailing_metadata)
 
 
 async def abort(context: Context, code: Code, details: str, metadata: Any = ()) -> NoReturn:

@@ -113,6 +113,24 @@ def test_replicas_take_turns_and_a_dead_one_does_not_matter() -> None:
     assert len(two.calls) > 2
 
 
+def test_a_server_that_loads_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Longer than one where nobody answers."""
+    monkeypatch.setattr("service.client.ATTEMPTS", 1)
+    loaded = threading.Event()
+
+    def load() -> FakeTranslator:
+        loaded.wait(timeout=20)
+        return FakeTranslator()
+
+    with running(load, wait=False) as server, Client(server.address) as client, ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.translate, ["a"], "en", "de")
+        calls = server.server.metrics.calls.labels("Translate", "UNAVAILABLE")._value
+        while calls.get() < 2:
+            time.sleep(0.01)
+        loaded.set()
+        assert call.result(timeout=20)[0].translated_text == "A"
+
+
 def test_a_full_server_is_asked_again_when_it_says() -> None:
     go, entered = threading.Event(), threading.Event()
 
