@@ -108,19 +108,7 @@ def save(
 def load(directory: str | Path) -> Checkpoint:
     """Read and verify a checkpoint; CheckpointError names the file that is missing, corrupt or too new."""
     directory = Path(directory)
-    if not directory.is_dir():
-        raise CheckpointError(f"no checkpoint at {directory}: not a directory; train one with 'nmt train'")
-    try:
-        description = json.loads(_read(directory, CONFIG))
-        version, hashes, config = description["format"], dict(description["sha256"]), dict(description["model"])
-    except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"checkpoint {directory}: {CONFIG} is damaged; restore it from a copy") from None
-    if version not in FORMATS:
-        raise CheckpointError(
-            f"checkpoint {directory}: format {version}, this nmt reads up to {FORMATS[-1]}; use the nmt that wrote it"
-        )
-    if hashes.pop(CONFIG, None) not in (_hash_config(config), None):  # None: written before it had a hash
-        raise CheckpointError(f"checkpoint {directory}: {CONFIG} is damaged (its hash differs); restore it from a copy")
+    model_config, hashes = _read_config(directory)
     files = {name: _read(directory, name) for name in hashes}
     for name, content in files.items():
         if _hash(content) != hashes[name]:
@@ -128,7 +116,6 @@ def load(directory: str | Path) -> Checkpoint:
                 f"checkpoint {directory}: {name} is damaged (its hash differs); restore it from a copy"
             )
     try:
-        model_config = from_dict(ModelConfig, config, f"checkpoint {directory}: {CONFIG}")
         weights = {k: v.float() for k, v in safetensors.torch.load(files[WEIGHTS]).items()}
         for scale in [name for name in weights if name.endswith(SCALE)]:
             weights[scale.removesuffix(SCALE)] *= weights.pop(scale)
@@ -142,6 +129,32 @@ def load(directory: str | Path) -> Checkpoint:
         raise CheckpointError(f"checkpoint {directory}: {error}") from None
     card = files[CARD].decode(errors="replace")
     return Checkpoint(model_config, weights, vocabulary, directory.name, hashes[WEIGHTS], card)
+
+
+def load_config(directory: str | Path) -> ModelConfig:
+    """The configuration alone; CheckpointError as ``load``."""
+    return _read_config(Path(directory))[0]
+
+
+def _read_config(directory: Path) -> tuple[ModelConfig, dict[str, str]]:
+    """And the hashes of the other files."""
+    if not directory.is_dir():
+        raise CheckpointError(f"no checkpoint at {directory}: not a directory; train one with 'nmt train'")
+    try:
+        description = json.loads(_read(directory, CONFIG))
+        version, hashes, config = description["format"], dict(description["sha256"]), dict(description["model"])
+    except (ValueError, KeyError, TypeError):
+        raise CheckpointError(f"checkpoint {directory}: {CONFIG} is damaged; restore it from a copy") from None
+    if version not in FORMATS:
+        raise CheckpointError(
+            f"checkpoint {directory}: format {version}, this nmt reads up to {FORMATS[-1]}; use the nmt that wrote it"
+        )
+    if hashes.pop(CONFIG, None) not in (_hash_config(config), None):  # None: written before it had a hash
+        raise CheckpointError(f"checkpoint {directory}: {CONFIG} is damaged (its hash differs); restore it from a copy")
+    try:
+        return from_dict(ModelConfig, config, f"checkpoint {directory}: {CONFIG}"), hashes
+    except UserError as error:
+        raise CheckpointError(f"checkpoint {directory}: {error}") from None
 
 
 def _read(directory: Path, name: str) -> bytes:

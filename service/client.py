@@ -112,7 +112,7 @@ class Attempts:
     def pause(self, error: Any) -> float:
         """Seconds to wait before the next one. UserError or ServiceError where there should be none."""
         self._failed += 1
-        pause = pause_before_retry(error, self._failed)
+        pause = pause_before_retry(error, self._failed, len(self._connection.addresses()))
         if pause is None or time.monotonic() + pause >= self._until:
             raise explained(error, self._connection) from None
         return pause
@@ -290,17 +290,19 @@ class AsyncClient:
             await asyncio.sleep(pause)
 
 
-def pause_before_retry(error: Any, attempt: int) -> float | None:
-    """Seconds to wait before the next attempt; None where there should be none.
+def pause_before_retry(error: Any, attempt: int, servers: int = 1) -> float | None:
+    """Seconds to wait before the next attempt; None where there should be none. ``servers`` take turns.
 
     Every method only reads, so a call that may have been lost on the way (UNAVAILABLE) can be made again. A server
-    that says when, since it is full or still loading, is asked as often as the caller's time allows.
+    that says when, since it is full or still loading, is asked as often as the caller's time allows, after the others.
     """
     backoff = min(BACKOFF_SECONDS[0] * 2 ** (min(attempt, ATTEMPTS) - 1), BACKOFF_SECONDS[1]) * (1 + random.random())
     unavailable = error.code() == grpc.StatusCode.UNAVAILABLE
     if unavailable or error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
         if (given := retry_info(error)) is not None:
-            return given + backoff - BACKOFF_SECONDS[0]  # not all at the same moment
+            return (
+                (given if attempt % servers == 0 else 0.0) + backoff - BACKOFF_SECONDS[0]
+            )  # not all at the same moment
         if unavailable and attempt < ATTEMPTS:
             return backoff
     return None

@@ -58,6 +58,11 @@ class Models:
         """The default model first."""
         return {loaded.translator.name: loaded.translator for loaded in self._loaded.values()}
 
+    @property
+    def languages(self) -> dict[str, Sequence[str]]:
+        """Of each model; who only wants to know them does not hold the models."""
+        return {name: translator.languages for name, translator in self.by_name.items()}
+
     async def reload(self) -> None:
         """Look at all paths again. UserError of the first failure if no model at all is left."""
         async with self._reloading:

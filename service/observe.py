@@ -28,6 +28,7 @@ METHODS = {
     for contract in (pb.DESCRIPTOR, google.DESCRIPTOR)
     for method in contract.services_by_name["TranslationService"].methods
 }
+DEADLINE_SLACK = 0.05, 0.02  # seconds, and of what was allowed
 CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
@@ -52,26 +53,26 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             inner_stream = handler.unary_stream or handler.stream_stream
 
             async def stream(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
-                begin = time.monotonic()
+                begin, allowed = time.monotonic(), context.time_remaining()
                 try:
                     async for response in inner_stream(request, context):
                         yield response
                 except BaseException as error:
-                    self._ended(name, begin, _code(context, error))
+                    self._ended(name, begin, _code(context, allowed, error))
                     raise
-                self._ended(name, begin, _code(context, None))
+                self._ended(name, begin, _code(context, allowed, None))
 
             return handler_like(handler, stream)
         inner = handler.unary_unary or handler.stream_unary
 
         async def unary(request: Any, context: grpc.aio.ServicerContext) -> Any:
-            begin = time.monotonic()
+            begin, allowed = time.monotonic(), context.time_remaining()
             try:
                 response = await inner(request, context)
             except BaseException as error:
-                self._ended(name, begin, _code(context, error))
+                self._ended(name, begin, _code(context, allowed, error))
                 raise
-            self._ended(name, begin, _code(context, None))
+            self._ended(name, begin, _code(context, allowed, None))
             return response
 
         return handler_like(handler, unary)
@@ -86,15 +87,22 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         log.log(level, "%s: %s after %.3f s", method, code, seconds, extra={"method": method, "code": code})
 
 
-def _code(context: grpc.aio.ServicerContext, error: BaseException | None) -> str:
+def _code(context: grpc.aio.ServicerContext, allowed: float | None, error: BaseException | None) -> str:
+    """The name of the status that ends a call, which began with ``allowed`` seconds, or None for any number."""
     code = context.code()
     code = getattr(code, "value", (code,))[0]
     if error is None or code:
         return CODES.get(code or 0, "UNKNOWN")
     if not isinstance(error, (asyncio.CancelledError, GeneratorExit)):
         return "UNKNOWN"
-    remaining = context.time_remaining()  # gRPC cancels the call when its deadline has passed
-    return "CANCELLED" if remaining is None or remaining > 0 else "DEADLINE_EXCEEDED"
+    # A call whose deadline passes is cancelled, by gRPC or a moment before by the caller, whose clock rounds otherwise
+    remaining = context.time_remaining()
+    late = (
+        allowed is not None
+        and remaining is not None
+        and remaining <= max(DEADLINE_SLACK[0], DEADLINE_SLACK[1] * allowed)
+    )
+    return "DEADLINE_EXCEEDED" if late else "CANCELLED"
 
 
 class JsonFormatter(logging.Formatter):

@@ -59,8 +59,8 @@ KEEPALIVE = [
 
 
 class Server:
-    """Start it, let it load, drain it. Each of the three is called once, in this order, from one event loop; one that
-    shares its port with others loads first, so that no call comes here that another could answer.
+    """Start it, let it load, drain it. Each of the three is called once, in this order, from one event loop; where
+    others answer on the port meanwhile, it may load first.
 
     ``paths`` and ``load`` as in ``service.models``. ``shared_port``: other processes may listen on it, too.
     ``threads``: of the model.
@@ -85,8 +85,8 @@ class Server:
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> str:
-        """Listen, NOT_SERVING as yet, and return the address. UserError for files of the configuration that cannot be
-        used, ServiceError where the port cannot be had."""
+        """Listen, NOT_SERVING until it is loaded, and return the address. UserError for files of the configuration that
+        cannot be used, ServiceError where the port cannot be had."""
         config = self._config
         interceptors: list[grpc.aio.ServerInterceptor] = [CallInterceptor(self.metrics)]
         if config.otlp_endpoint:
@@ -112,8 +112,9 @@ class Server:
         server.add_generic_rpc_handlers((GoogleHandler(GoogleServicer(self._servicer)),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        for service in ("", SERVICE):
-            await self._health.set(service, NOT_SERVING)
+        if not self.models.by_name:
+            for service in ("", SERVICE):
+                await self._health.set(service, NOT_SERVING)
         host, port = host_and_port(config.listen)
         if not self._shared_port:
             require_free(host, port)
@@ -167,10 +168,15 @@ def max_age(seconds: float) -> list[tuple[str, int]]:
 
 
 async def serve(
-    paths: Sequence[Path | None], load: Callable[[Path | None], Translator], config: ServiceConfig, worker: bool = False
+    paths: Sequence[Path | None],
+    load: Callable[[Path | None], Translator],
+    config: ServiceConfig,
+    worker: bool = False,
+    late: bool = False,
 ) -> bool:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends the drain. SIGHUP looks for models again.
     True where every call was answered. ``worker``: of a supervisor, whose port it shares and with whom it ends.
+    ``late``: others serve already, so it listens only once it can answer, too.
 
     Raises ServiceError where the port cannot be had, UserError where no model can be loaded.
     """
@@ -189,7 +195,7 @@ async def serve(
         task.add_done_callback(looking.discard)
 
     loop.add_signal_handler(signal.SIGHUP, look)
-    address = "" if config.workers > 1 else await server.start()
+    address = "" if late else await server.start()
     log.info("%sloading the model", address and f"listening on {address}, ")
     stop = asyncio.create_task(signals.get())
     loading = asyncio.create_task(server.load())
@@ -199,8 +205,8 @@ async def serve(
         if loading.done():
             await loading
             address = address or await server.start()
-            for name, translator in server.models.by_name.items():
-                log.info("serving %s (%s) on %s", name, ", ".join(translator.languages), address)
+            for name, languages in server.models.languages.items():
+                log.info("serving %s (%s) on %s", name, ", ".join(languages), address)
         log.info("%s: no new calls, %g s for those in flight", await stop, config.drain_seconds)
     except BaseException:
         stop.cancel()

@@ -163,11 +163,11 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
             how = check_explain(request, models, self._config)
             content = await self._in_thread(self._text_thread, prepare, request.content, how)
             document = check_document(content, how)
-            if request.translated_text:
-                translation: Any = request.translated_text
-            else:
-                ((_, translation),) = await self._translate([request.content], how, self._caller(context))
             with self._attention(len(document.sources[0])):
+                if request.translated_text:
+                    translation: Any = request.translated_text
+                else:
+                    ((_, translation),) = await self._translate([request.content], how, self._caller(context))
                 found = await self._in_thread(self._attention_thread, how.translator.explanation, document, translation)
         except Exception as error:
             await self._refuse(context, error, 1)
@@ -187,15 +187,15 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         if caller.deadline <= time.monotonic():
             raise DeadlineError("the deadline passed before the text was read")
         documents = [document for content in contents for document in content.documents]
-        futures = self._scheduler.submit(documents, how, caller)
-        try:
-            translations = await asyncio.gather(*map(asyncio.wrap_future, futures))
-        finally:
-            for future in futures:
-                future.cancel()
-        if how.alignment:
-            tokens = how.search.nbest * sum(len(ids) for document in documents for ids in document.sources)
-            with self._attention(tokens):
+        tokens = how.search.nbest * sum(len(ids) for document in documents for ids in document.sources)
+        with self._attention(tokens) if how.alignment else contextlib.nullcontext():
+            futures = self._scheduler.submit(documents, how, caller)
+            try:
+                translations = await asyncio.gather(*map(asyncio.wrap_future, futures))
+            finally:
+                for future in futures:
+                    future.cancel()
+            if how.alignment:
                 translations = await self._aligned(translations, how)
 
         def rendered() -> list[Found]:
@@ -215,7 +215,7 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
 
     @contextlib.contextmanager
     def _attention(self, tokens: int) -> Iterator[None]:
-        """Count what waits for the attention thread, within the limit of the queue."""
+        """Count what will need the attention thread, within the limit of the queue."""
         waiting, limit = self._attention_tokens, self._config.queue_tokens
         if waiting and waiting + tokens > limit:
             raise QueueFullError(

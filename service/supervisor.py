@@ -23,6 +23,7 @@ from service.errors import ServiceError
 
 log = logging.getLogger(__name__)
 WORKER = "NMT_WORKER"  # in the environment of a worker: NUMBER@HOST:PORT
+LATE = "NMT_WORKER_LATE"  # and of one that was started again while others serve
 WEB_SOCKET = "NMT_WEB_SOCKET"  # in the environment of the web page: the file descriptor where it listens
 BAD_INPUT = 2  # the exit code that starting again would not change
 POLL_SECONDS = 0.1
@@ -36,13 +37,24 @@ def this_worker() -> tuple[int, str] | None:
     return (int(number), listen) if number else None
 
 
+def is_late() -> bool:
+    return LATE in os.environ
+
+
 class Child:
-    """One process and what is known of it. ``sockets`` are handed down to it."""
+    """One process and what is known of it. ``sockets`` are handed down to it; ``again``: what joins its environment
+    when it is started again."""
 
     def __init__(
-        self, name: str, command: Sequence[str], environment: dict[str, str], sockets: Sequence[int] = ()
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: dict[str, str],
+        sockets: Sequence[int] = (),
+        again: dict[str, str] | None = None,
     ) -> None:
         self.name, self._command, self._environment, self._sockets = name, command, environment, sockets
+        self._again = again or {}
         self.pause = PAUSE_SECONDS[0]
         self.start()
 
@@ -59,11 +71,13 @@ class Child:
         lived = time.monotonic() - self.begin
         self.pause = PAUSE_SECONDS[0] if lived >= STEADY_SECONDS else min(2 * self.pause, PAUSE_SECONDS[1])
         self.again_at = time.monotonic() + self.pause
+        self._environment = self._environment | self._again
         log.error("%s ended with %d; a new one in %.1f s", self.name, self.process.returncode, self.pause)
 
 
-def worker(number: int, listen: str) -> Child:
-    return Child(f"worker {number}", [sys.executable, *sys.orig_argv[1:]], {WORKER: f"{number}@{listen}"})
+def worker(number: int, listen: str, others: bool) -> Child:
+    command, again = [sys.executable, *sys.orig_argv[1:]], {LATE: "1"} if others else {}
+    return Child(f"worker {number}", command, {WORKER: f"{number}@{listen}"}, again=again)
 
 
 def web_page(config: ServiceConfig, server: str, listener: socket.socket) -> Child:
@@ -102,7 +116,7 @@ def supervise(config: ServiceConfig) -> int:
         signal.signal(wanted, pass_on)
     log.info("listening on %s with %d worker%s", listen, config.workers, "s" * (config.workers > 1))
     for number in range(config.workers):
-        workers.append(worker(number, listen))
+        workers.append(worker(number, listen, config.workers > 1))
         children.append(workers[-1])
     if listener:
         children.append(web_page(config, listen, listener))

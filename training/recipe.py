@@ -48,8 +48,8 @@ class TrainingConfig:
     patience: int = 0  # stop after this many validations without a better BLEU; 0 never
     save_minutes: float = 5.0
     log_steps: int = 50
-    # checkpoint to start from, where the run has no state yet: its vocabulary, and its [model] but for what the recipe
-    # says, which may be larger (training.state.grown)
+    # checkpoint to start from: its [model] but for what the recipe says, which may be larger (training.state.grown),
+    # its vocabulary and, where the run has no state yet, its weights
     initial: str = ""
     initial_step: int = 0  # where on the schedule such a start stands
 
@@ -133,8 +133,7 @@ class Recipe:
 
     def resolve(self, path: str) -> str | Path:
         """A path relative to the recipe; what is no file there stays as it is (the name of a test set)."""
-        found = self.root / path
-        return found if found.exists() else path
+        return _resolved(self.root, path)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -145,9 +144,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     values, root = _read(path)
     for override in overrides:
         _override(values, override)
-    if initial := values.get("training", {}).get("initial"):
-        before = checkpoint.load(root / initial).config  # an absolute path stays as it is
-        values["model"] = dataclasses.asdict(before) | values.get("model", {})
+    _start_from_initial(values, root)
     sections: dict[str, Any] = {"name": path.stem, "root": root}
     tables: dict[str, type] = {
         "model": ModelConfig,
@@ -211,6 +208,19 @@ def _read(path: Path, above: tuple[Path, ...] = ()) -> tuple[dict[str, Any], Pat
     for name, table in values.items():
         merged[name] = {**merged.get(name, {}), **table} if isinstance(table, dict) else table
     return merged, root
+
+
+def _start_from_initial(values: dict[str, Any], root: Path) -> None:
+    """What [model] leaves out is as in the checkpoint that the run starts from."""
+    training, model = values.get("training"), values.get("model", {})
+    initial = training.get("initial") if isinstance(training, dict) else None
+    if initial and isinstance(initial, str) and isinstance(model, dict):  # else the tables are wrong
+        values["model"] = dataclasses.asdict(checkpoint.load_config(_resolved(root, initial))) | model
+
+
+def _resolved(root: Path, path: str) -> str | Path:
+    found = root / path
+    return found if found.exists() else path
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -267,7 +267,9 @@ class Trainer:
         """Only weights are left of an earlier run: take them and warm the optimiser up again."""
         loaded = checkpoint.load(self.recipe.resolve(path))
         if loaded.vocabulary.model != self.vocabulary.model:
-            raise UserError(f"{path} has another vocabulary than this run; set vocabulary.path to its vocabulary.model")
+            raise UserError(
+                f"{path} has another vocabulary than this run; leave out vocabulary.path, or choose another --out"
+            )
         try:
             self.model.load_state_dict(grown(loaded, self.model))
         except RuntimeError as error:

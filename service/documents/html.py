@@ -159,11 +159,11 @@ class _Tokenizer(HTMLParser):
 
     def parse_marked_section(self, i: int, report: bool = True) -> int:
         is_if = self.rawdata[i + 3 : i + 5].lower() in ("if", "el", "en")  # if, else, endif
-        if i > self._last[_IF_END if is_if else _CDATA_END]:
-            return -1
+        if i > self._last[_IF_END if is_if else _CDATA_END]:  # "<![1>": a comment, as in a browser
+            return self.parse_bogus_comment(i)
         try:
             return super().parse_marked_section(i, report)
-        except AssertionError:  # "<![1": a comment, as in a browser
+        except AssertionError:  # of a name that it does not know
             return self.parse_bogus_comment(i)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]], kind: str = "start") -> None:

@@ -20,7 +20,7 @@ TEXT, MARK, FIXED = "text", "mark", "fixed"
 _WORD = re.compile(r"\w")
 _SPACE = re.compile(r"\s+")
 MOST_STRETCHES = 200  # of a sentence that is taken apart at its marks; what that takes grows with their square
-_EDGES = re.compile(r"^\W+|\W+$")  # punctuation moves and changes; words are what is looked for
+_EDGES = re.compile(r"^\W+|(?<!\W)\W+$")  # punctuation moves and changes; words are what is looked for
 
 
 @dataclass(frozen=True)

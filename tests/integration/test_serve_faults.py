@@ -158,9 +158,12 @@ def test_a_worker_that_loads_takes_no_calls() -> None:
             with Client(server.address) as client:
                 assert client.translate([f"a{number}"], "en", "de")[0].translated_text == f"A{number}"
         assert time.monotonic() - begin < 3  # none of them waited for a second attempt
+        server.wait_for(r"worker 0 ended with -9(.|\n)*serving fake")
+        for _ in range(12):  # whichever worker is asked
+            assert health_of(server.address) == SERVING
 
 
-def test_a_signal_to_look_again_may_come_at_any_time() -> None:
+def test_a_signal_to_look_again_may_come_while_it_loads() -> None:
     with process(FAKE_NMT, environment={"FAKE_LOADING": "2"}) as server:
         server.popen.send_signal(signal.SIGHUP)
         server.wait_for("serving fake")

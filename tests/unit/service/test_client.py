@@ -125,7 +125,7 @@ def test_a_server_that_loads_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     with running(load, wait=False) as server, Client(server.address) as client, ThreadPoolExecutor(1) as pool:
         call = pool.submit(client.translate, ["a"], "en", "de")
         calls = server.server.metrics.calls.labels("Translate", "UNAVAILABLE")._value
-        while calls.get() < 2:
+        while calls.get() < 2 and not call.done():
             time.sleep(0.01)
         loaded.set()
         assert call.result(timeout=20)[0].translated_text == "A"

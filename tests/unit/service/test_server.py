@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -20,7 +26,7 @@ from protos.translation.v1 import translation_pb2_grpc as pb_grpc
 from service.cli import main
 from service.config import ServiceConfig
 from service.errors import ServiceError
-from service.server import Server
+from service.server import Server, serve
 
 
 class Slow(FakeTranslator):
@@ -196,6 +202,39 @@ def test_not_serving_while_loading() -> None:
         assert stub.Translate(request("a")).translations[0].translated_text == "A"
 
 
+def test_a_model_that_was_replaced_is_let_go(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through a whole life of the server, whose frames may hold what they talk about."""
+    (config := tmp_path / "config.json").write_text("{}")
+    loaded: list[weakref.ref[FakeTranslator]] = []
+
+    def load(path: Path | None) -> FakeTranslator:
+        loaded.append(weakref.ref(translator := FakeTranslator()))
+        return translator
+
+    async def until(condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    async def life() -> None:
+        serving = asyncio.create_task(serve([tmp_path], load, ServiceConfig(listen="127.0.0.1:0")))  # type: ignore[arg-type]
+        await until(lambda: "serving fake" in caplog.text)
+        config.write_text("{ }")
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until(lambda: len(loaded) == 2)
+        await until(lambda: loaded[0]() is None)
+        assert loaded[1]() is not None
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert await serving
+
+    caplog.set_level("INFO")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # serve sets it for its process
+    monkeypatch.setattr(sys, "setswitchinterval", lambda seconds: None)
+    asyncio.run(life())
+
+
 def test_drain(translator: Slow) -> None:
     """Calls in flight are answered, new ones refused, a health watch hears of it and does not hold up the end."""
     with (
@@ -341,7 +380,7 @@ def test_alignments_have_a_limit_and_end_with_their_caller() -> None:
         grpc.insecure_channel(server.address) as channel,
     ):
         stub = pb_grpc.TranslationServiceStub(channel)
-        late = stub.Translate.future(aligned, timeout=1)
+        late = stub.Translate.future(aligned, timeout=5)
         wait_until(lambda: translator.looked > 0)
         two = [stub.Translate.future(aligned) for _ in range(2)]  # one of them finds room
         wait_until(lambda: any(call.done() for call in two))
@@ -349,7 +388,7 @@ def test_alignments_have_a_limit_and_end_with_their_caller() -> None:
         assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "20 tokens are waiting for their attention weights and 10 more" in refused.details()
         assert stub.Translate(request("a")).translations[0].translated_text == "A"  # nobody else waits for it
-        assert late.exception(timeout=5).code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert late.exception(timeout=20).code() == grpc.StatusCode.DEADLINE_EXCEEDED
         assert server.drain(0.1) is False
         wait_until(waiting.done)
         seen = translator.looked

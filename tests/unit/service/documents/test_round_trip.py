@@ -320,3 +320,17 @@ def test_documents_that_cannot_be_read(format: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("service.documents.record.DOCUMENT_BYTES", 3)
     with pytest.raises(UserError, match="the limit of a document; split it"):
         translated(format, b"abcd")
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ("<p>a <![foo]> cat</p>", "<p>A <![foo]> CAT</p>"),
+        ("<p>a</p><![1><p>b</p>", "<p>A</p><![1><p>B</p>"),
+        ("a <![CDATA[ b > c", "A <![CDATA[ b > C"),
+        ("<![if IE]>b<![endif]> c", "<![if IE]>B<![endif]> C"),
+        ("a <!-- b --> c", "A <!-- b --> C"),
+    ],
+)
+def test_what_is_a_comment_in_a_browser_stays(page: str, expected: str) -> None:
+    assert translated("html", page.encode(), str.upper)[0].decode() == expected
