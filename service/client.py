@@ -300,9 +300,8 @@ def pause_before_retry(error: Any, attempt: int, servers: int = 1) -> float | No
     unavailable = error.code() == grpc.StatusCode.UNAVAILABLE
     if unavailable or error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
         if (given := retry_info(error)) is not None:
-            return (
-                (given if attempt % servers == 0 else 0.0) + backoff - BACKOFF_SECONDS[0]
-            )  # not all at the same moment
+            wait = given if attempt % servers == 0 else 0.0
+            return wait + backoff - BACKOFF_SECONDS[0]  # not all at the same moment
         if unavailable and attempt < ATTEMPTS:
             return backoff
     return None

@@ -64,9 +64,7 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         self._models, self._glossaries = models, glossaries
         self._scheduler, self._config, self._metrics = scheduler, config, metrics
         self._text_thread = ThreadPoolExecutor(1, "text")  # cuts, encodes and detects, away from the event loop
-        self._attention_thread = ThreadPoolExecutor(
-            1, "attention"
-        )  # aligns and explains, at some times a search's cost
+        self._attention_thread = ThreadPoolExecutor(1, "attention")  # aligns and explains
         self._attention_tokens = 0  # that wait for it
         self._calls = itertools.count()
         self._in_flight = 0
