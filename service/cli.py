@@ -172,7 +172,7 @@ def serve(
     from service.config import ServiceConfig
     from service.observe import set_up_logging
     from service.server import serve as run
-    from service.supervisor import is_late, supervise, this_worker
+    from service.supervisor import is_again, supervise, this_worker
 
     options = {"listen": listen, "web": web, "workers": workers, "glossaries": ",".join(glossaries) or None}
     given = [f"{name}={value}" for name, value in options.items() if value is not None]
@@ -190,7 +190,8 @@ def serve(
 
         return Translator.load(path)
 
-    answered = asyncio.run(run(paths, load, config, worker=worker is not None, late=is_late()))
+    late = is_again() and config.workers > 1
+    answered = asyncio.run(run(paths, load, config, worker=worker is not None, late=late))
     logging.shutdown()
     os._exit(0 if answered else 1)  # the model's thread may still be at work, and there is no waiting for it
 

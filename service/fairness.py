@@ -20,7 +20,7 @@ class _Lane(Generic[T]):
     """The items of one call in order, or the calls of one client."""
 
     served: float = 0.0  # work, on the clock of the level above
-    items: deque[tuple[T, int, int]] = field(default_factory=deque)  # with their tokens and rows
+    items: deque[tuple[T, int, int]] = field(default_factory=deque)  # with their tokens and work
     calls: dict[Hashable, _Lane[T]] = field(default_factory=dict)
     clock: float = 0.0  # `served` of the lane below whose turn it was last
     waiting: int = 0  # work here and below
@@ -51,8 +51,9 @@ class FairQueue(Generic[T]):
         return self._root.waiting
 
     def push(self, client: Hashable, call: Hashable, item: T, tokens: int, rows: int) -> None:
-        self._root.lane(client).lane(call).items.append((item, tokens, rows))
-        self._count(client, call, 1, tokens, tokens * rows)
+        work = tokens * rows
+        self._root.lane(client).lane(call).items.append((item, tokens, work))
+        self._count(client, call, 1, tokens, work)
 
     def peek(self) -> T | None:
         """Whose turn it is; None where nothing waits."""
@@ -67,11 +68,11 @@ class FairQueue(Generic[T]):
         client = self._root.calls[client_key]
         call_key = client.next()
         call = client.calls[call_key]
-        item, tokens, rows = call.items.popleft()
+        item, tokens, work = call.items.popleft()
         self._root.clock, client.clock = client.served, call.served
-        client.served += tokens * rows
-        call.served += tokens * rows
-        self._count(client_key, call_key, -1, -tokens, -tokens * rows)
+        client.served += work
+        call.served += work
+        self._count(client_key, call_key, -1, -tokens, -work)
         return item
 
     def discard(self, client: Hashable, call: Hashable, gone: Callable[[T], bool]) -> None:
@@ -79,8 +80,8 @@ class FairQueue(Generic[T]):
         if client in self._root.calls and call in self._root.calls[client].calls:
             lane = self._root.calls[client].calls[call]
             left = deque(entry for entry in lane.items if not gone(entry[0]))
+            items, work = len(left) - len(lane.items), sum(work for _, _, work in left) - lane.waiting
             tokens = sum(tokens for _, tokens, _ in left) - sum(tokens for _, tokens, _ in lane.items)
-            work, items = sum(tokens * rows for _, tokens, rows in left) - lane.waiting, len(left) - len(lane.items)
             lane.items = left
             self._count(client, call, items, tokens, work)
 

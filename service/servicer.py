@@ -43,7 +43,7 @@ from service.validation import (
 )
 
 if TYPE_CHECKING:
-    from model.translator import Translation, Translator
+    from model.translator import Document, Translation, Translator
 
 log = logging.getLogger(__name__)
 Context: TypeAlias = grpc.aio.ServicerContext
@@ -161,7 +161,7 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
             how = check_explain(request, models, self._config)
             content = await self._in_thread(self._text_thread, prepare, request.content, how)
             document = check_document(content, how)
-            with self._attention(len(document.sources[0])):
+            with self._attention([document], how):
                 if request.translated_text:
                     translation: Any = request.translated_text
                 else:
@@ -185,8 +185,7 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         if caller.deadline <= time.monotonic():
             raise DeadlineError("the deadline passed before the text was read")
         documents = [document for content in contents for document in content.documents]
-        tokens = how.search.nbest * sum(len(ids) for document in documents for ids in document.sources)
-        with self._attention(tokens) if how.alignment else contextlib.nullcontext():
+        with self._attention(documents, how) if how.alignment else contextlib.nullcontext():
             futures = self._scheduler.submit(documents, how, caller)
             try:
                 translations = await asyncio.gather(*map(asyncio.wrap_future, futures))
@@ -212,8 +211,9 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
         return list(found)
 
     @contextlib.contextmanager
-    def _attention(self, tokens: int) -> Iterator[None]:
+    def _attention(self, documents: Sequence[Document], how: How) -> Iterator[None]:
         """Count what will need the attention thread, within the limit of the queue."""
+        tokens = how.search.nbest * sum(len(ids) for document in documents for ids in document.sources)
         waiting, limit = self._attention_tokens, self._config.queue_tokens
         if waiting and waiting + tokens > limit:
             raise QueueFullError(

@@ -23,7 +23,7 @@ from service.errors import ServiceError
 
 log = logging.getLogger(__name__)
 WORKER = "NMT_WORKER"  # in the environment of a worker: NUMBER@HOST:PORT
-LATE = "NMT_WORKER_LATE"  # and of one that was started again while others serve
+AGAIN = "NMT_AGAIN"  # in the environment of a process that was started again
 WEB_SOCKET = "NMT_WEB_SOCKET"  # in the environment of the web page: the file descriptor where it listens
 BAD_INPUT = 2  # the exit code that starting again would not change
 POLL_SECONDS = 0.1
@@ -37,24 +37,18 @@ def this_worker() -> tuple[int, str] | None:
     return (int(number), listen) if number else None
 
 
-def is_late() -> bool:
-    return LATE in os.environ
+def is_again() -> bool:
+    """Whether this process takes the place of one that died."""
+    return AGAIN in os.environ
 
 
 class Child:
-    """One process and what is known of it. ``sockets`` are handed down to it; ``again``: what joins its environment
-    when it is started again."""
+    """One process and what is known of it. ``sockets`` are handed down to it."""
 
     def __init__(
-        self,
-        name: str,
-        command: Sequence[str],
-        environment: dict[str, str],
-        sockets: Sequence[int] = (),
-        again: dict[str, str] | None = None,
+        self, name: str, command: Sequence[str], environment: dict[str, str], sockets: Sequence[int] = ()
     ) -> None:
         self.name, self._command, self._environment, self._sockets = name, command, environment, sockets
-        self._again = again or {}
         self.pause = PAUSE_SECONDS[0]
         self.start()
 
@@ -71,13 +65,12 @@ class Child:
         lived = time.monotonic() - self.begin
         self.pause = PAUSE_SECONDS[0] if lived >= STEADY_SECONDS else min(2 * self.pause, PAUSE_SECONDS[1])
         self.again_at = time.monotonic() + self.pause
-        self._environment = self._environment | self._again
+        self._environment = self._environment | {AGAIN: "1"}
         log.error("%s ended with %d; a new one in %.1f s", self.name, self.process.returncode, self.pause)
 
 
-def worker(number: int, listen: str, others: bool) -> Child:
-    command, again = [sys.executable, *sys.orig_argv[1:]], {LATE: "1"} if others else {}
-    return Child(f"worker {number}", command, {WORKER: f"{number}@{listen}"}, again=again)
+def worker(number: int, listen: str) -> Child:
+    return Child(f"worker {number}", [sys.executable, *sys.orig_argv[1:]], {WORKER: f"{number}@{listen}"})
 
 
 def web_page(config: ServiceConfig, server: str, listener: socket.socket) -> Child:
@@ -116,7 +109,7 @@ def supervise(config: ServiceConfig) -> int:
         signal.signal(wanted, pass_on)
     log.info("listening on %s with %d worker%s", listen, config.workers, "s" * (config.workers > 1))
     for number in range(config.workers):
-        workers.append(worker(number, listen, config.workers > 1))
+        workers.append(worker(number, listen))
         children.append(workers[-1])
     if listener:
         children.append(web_page(config, listen, listener))

@@ -17,7 +17,7 @@ from pathlib import Path
 import grpc
 import psutil
 import pytest
-from serving import FAKE_NMT, NOT_SERVING, REAL_NMT, SERVING, health_of, process
+from serving import FAKE_NMT, NOT_SERVING, REAL_NMT, SERVING, health_of, process, wait_until
 
 from protos.translation.v1 import translation_pb2 as pb
 from service.bench import drive, memory_mb, request_text
@@ -25,13 +25,6 @@ from service.client import Client
 from service.server import SERVICE
 
 CLIENTS, CALLS = 16, 60  # of each client; `nmt bench serve --clients 64 --calls 10000` is the long run
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def swarm(address: str, meanwhile: Callable[[], None] = lambda: None) -> None:
@@ -137,7 +130,7 @@ def test_a_killed_worker_loses_no_call() -> None:
         pids = [int(pid) for pid in re.findall(r"worker \d is process (\d+)", server.log)]
 
         def kill() -> None:
-            wait_until(lambda: all(map(connections, pids)))  # a client has its own, the kernel chose the worker
+            wait_until(lambda: all(map(connections, pids)), 60)  # a client has its own, the kernel chose the worker
             os.kill(pids[0], signal.SIGKILL)
 
         swarm(server.address, kill)
@@ -206,7 +199,7 @@ def test_models_come_and_go_while_it_serves(tmp_path: Path) -> None:
             add("third")
             (tmp_path / "second" / "config.json").unlink()
             look_again()
-            wait_until(lambda: names() == ["first", "third"])
+            wait_until(lambda: names() == ["first", "third"], 60)
             assert health_of(server.address, f"{SERVICE}/second") == NOT_SERVING
             (tmp_path / "first" / "corrupt").touch()  # replaced by one that cannot be loaded: the old one stays
             (tmp_path / "first" / "config.json").write_text("{ }")

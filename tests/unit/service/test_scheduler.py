@@ -12,6 +12,7 @@ import pytest
 from fake_translator import Document, FakeTranslator, Hypothesis, Translation
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from serving import wait_until
 
 from model.config import SearchConfig
 from service.config import ServiceConfig
@@ -70,13 +71,6 @@ def make_gate() -> Iterator[Callable[..., Gate]]:
     for gate in gates:
         gate.opened.set()
         assert gate.scheduler.close(timeout=10)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def texts_of(futures: Sequence[Future[Any]]) -> list[str]:

@@ -19,7 +19,7 @@ from fake_translator import FakeTranslator
 from google.rpc import code_pb2, error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
-from serving import NOT_SERVING, SERVING, Running, health_of, running, running_gateway
+from serving import NOT_SERVING, SERVING, Running, health_of, running, running_gateway, wait_until
 
 from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
@@ -73,13 +73,6 @@ def failure(call: Any, *args: Any, **kwargs: Any) -> grpc.RpcError:
     with pytest.raises(grpc.RpcError) as raised:
         call(*args, **kwargs)
     return raised.value
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def tokens_waiting(server: Running) -> int:
