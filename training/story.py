@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import statistics
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from model.translator import Translator
 from model.vocabulary import EOS
 from training import attention
 from training.heads import PROBES
+from training.script import run
 
 TIGER = "The tiger jumped out of the tree to get a drink because it was thirsty."
 DEPTH = 16  # layers of the encoder whose gradients are drawn,
@@ -165,7 +166,10 @@ def draw_search(translator: Translator, path: Path) -> None:
     plt.close(figure)
 
 
-def main(folder: Path) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    folder: Path = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     translator = Translator.load(dtype="float32")
     draw_pieces(translator, folder / "pieces.png")
@@ -189,4 +193,4 @@ def _pyplot() -> Any:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    run(main)
