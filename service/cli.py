@@ -245,6 +245,8 @@ def train(
 
         click.echo(plan(loaded, processes))
         return
+    if processes > 1:
+        raise UserError("--processes goes with --dry-run; several GPUs train by torchrun (docs/training.md)")
     if out is None:
         raise UserError("a run needs a folder: add --out DIR, or --dry-run")
     from training.trainer import train as run
@@ -305,6 +307,11 @@ def evaluate(
     test_set = load_test_set(test, target, source).turned() if turned else load_test_set(test, source, target)
     if limit is not None:
         test_set = test_set.first(limit)
+    known = None
+    if lexicon:
+        from training.faults import Lexicon, list_faults
+
+        known = Lexicon.load(lexicon, source, target)
     # None: the shipped checkpoint
     translators = [Translator.load(path, dtype=dtype) for path in checkpoints or (None,)]
     for translator in translators:
@@ -322,10 +329,7 @@ def evaluate(
         names = [name.strip() for name in metrics.split(",")]
         result = run(translators, test_set, config, names, output, bar.update)
     report, lines = result.as_dict(), [result.table()]
-    if lexicon:
-        from training.faults import Lexicon, list_faults
-
-        known = Lexicon.load(lexicon, source, target)
+    if known:
         for system, entry in zip(result.systems, report["systems"], strict=True):
             entry["faults"] = list_faults(test_set.sources, system.hypotheses, test_set.references, known)
             lines += [f"{system.name}: {len(entry['faults'])} of {len(test_set.sources)} sentences have a fault"]

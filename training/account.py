@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 REASONS = ("malformed", "empty", "too long", "debris", "ratio", "identical", "wrong language", "duplicate")
 
@@ -33,12 +32,9 @@ class CorpusAccount:
 
 @dataclass
 class Account:
-    """``str()`` is an aligned table with the examples below; ``as_dict()`` is ready for JSON."""
+    """``str()`` is an aligned table with the examples below."""
 
     corpora: list[CorpusAccount] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"corpora": [{"read": corpus.read, **asdict(corpus)} for corpus in self.corpora]}
 
     def __str__(self) -> str:
         used = [reason for reason in REASONS if any(reason in corpus.dropped for corpus in self.corpora)]

@@ -111,7 +111,7 @@ def _row(
         "sentences": len(texts),
         "seconds": statistics.median(sum(run) for run in runs),
         "latency_ms": 1000 * statistics.median(call for run in runs for call in run),
-        "bleu": quick_bleu(texts, test.references[: len(texts)]),
+        "bleu": quick_bleu(texts, test.references[: len(texts)], test.target),
         "identical_to_float32": sum(a == b for a, b in zip(texts, exact, strict=True)) / len(texts),
         "peak_mb": worker.peak_mb,
         "load_seconds": worker.load_seconds,

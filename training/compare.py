@@ -28,7 +28,7 @@ from training.evaluate import quick_bleu, score
 from training.experts import draw as draw_experts
 from training.experts import expert_use
 from training.recipe import Recipe, load_recipe
-from training.state import write_atomically
+from training.state import records, write_atomically
 from training.testset import TestSet
 
 RESULT = "compared.json"
@@ -116,13 +116,9 @@ def _run(
 
 def _check_complete(recipe: Recipe, folder: Path) -> None:
     """A run that was asked to stop ends well, but early."""
-    limits, last = recipe.training, _records(folder)[-1]["step"]
+    limits, last = recipe.training, records(folder / "log.jsonl")[-1]["step"]
     if last + limits.log_steps <= limits.max_steps and not limits.patience and limits.max_hours > 1e5:
         raise UserError(f"{folder} stopped at step {last} of {limits.max_steps}; the same command goes on with it")
-
-
-def _records(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def _scored(
@@ -138,9 +134,9 @@ def _scored(
     translator = Translator.load(folder / "best", dtype="float32")
     texts = [found.text for found in translator.translate(test.sources, test.source, test.target, search)]
     (folder / "hypotheses.txt").write_text("".join(f"{' '.join(t.split())}\n" for t in texts), encoding="utf-8")
-    report = score(texts, test.references, ["bleu"])[0]
-    records = _records(folder)
-    speeds = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]
+    report = score(texts, test.references, ["bleu"], test.target)[0]
+    logged = records(folder / "log.jsonl")
+    speeds = [record["tokens_per_second"] for record in logged if "tokens_per_second" in record]
     lengths = [len(translator.vocabulary.source_ids(text, test.target)) for text in test.sources]
     return Run(
         recipe=recipe.name,
@@ -148,7 +144,7 @@ def _scored(
         identity=identity,
         choices=_choices(recipe),
         parameters=sum(parameter.numel() for parameter in translator.model.parameters()),
-        tokens=records[-1]["tokens"],
+        tokens=logged[-1]["tokens"],
         tokens_per_second=statistics.median(speeds),
         seconds=seconds,
         peak_mb=peak_mb,
@@ -166,7 +162,7 @@ def by_length(texts: Sequence[str], test: TestSet, lengths: Sequence[int]) -> di
     for low, high in zip((0, *BINS), BINS, strict=False):
         rows = [i for i, length in enumerate(lengths) if low < length <= high]
         if rows:
-            bleu = quick_bleu([texts[i] for i in rows], [test.references[i] for i in rows])
+            bleu = quick_bleu([texts[i] for i in rows], [test.references[i] for i in rows], test.target)
             name = f"{low + 1}-{high}" if high < BINS[-1] else f"over {low}"
             found[name] = {"sentences": len(rows), "bleu": bleu}
     return found

@@ -106,9 +106,8 @@ def plan(recipe: Recipe, processes: int = 1) -> Plan:
     for test in [config.test for config in recipe.validation] + [config.test for config in recipe.tests]:
         if not Path(recipe.resolve(test)).is_file() and test not in DATASETS:
             raise UserError(f"test set '{test}' is neither a file nor a name that sacreBLEU knows")
-    size = recipe.vocabulary.size
-    if recipe.vocabulary.path:
-        size = len(Vocabulary.load(recipe.resolve(recipe.vocabulary.path)))
+    given = recipe.given_vocabulary
+    size = len(Vocabulary.load(given)) if given else recipe.vocabulary.size
     config = dataclasses.replace(recipe.model, vocab_size=size)
     training = recipe.training
     batch = training.batch_tokens * training.accumulate * processes

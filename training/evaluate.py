@@ -137,14 +137,18 @@ class Evaluation:
         return "\n".join(lines)
 
 
-def score(hypotheses: Sequence[str], references: References, metrics: Sequence[str] = METRICS) -> list[ScoreReport]:
+def score(
+    hypotheses: Sequence[str], references: References, metrics: Sequence[str] = METRICS, target: str = ""
+) -> list[ScoreReport]:
     """Score one system; one report a metric. UserError for an unknown metric."""
-    return _compare([("system", hypotheses)], references, _metrics(metrics))[0]
+    return _compare([("system", hypotheses)], references, scorers(metrics, target))[0]
 
 
-def quick_bleu(hypotheses: Sequence[str], references: References) -> float:
-    """Corpus BLEU (13a, mixed case), 0..100, without an interval: for validation while training."""
-    return float(sacrebleu.BLEU().corpus_score(hypotheses, _columns(hypotheses, references)).score)
+def quick_bleu(hypotheses: Sequence[str], references: References, target: str = "") -> float:
+    """Corpus BLEU (13a or the target language's tokens, mixed case), 0..100, without an interval: for validation while
+    training."""
+    (bleu,) = scorers(["bleu"], target).values()
+    return float(bleu.corpus_score(hypotheses, _columns(hypotheses, references)).score)
 
 
 def evaluate(
@@ -160,7 +164,7 @@ def evaluate(
     Writes ``OUTPUT/<test>.<pair>.beam<N>/<system>.<hash>/{hypotheses.txt, scores.json}`` where ``output`` is given;
     the translations of a system as soon as they are there. ``progress`` is handed to the translators.
     """
-    scorers = _metrics(metrics, test_set.target)  # before the long part: an unknown metric fails at once
+    found = scorers(metrics, test_set.target)  # before the long part: an unknown metric fails at once
     names = _unique([translator.name for translator in translators])
     folders = [_file_name(f"{name}.{system.hash[:8]}") for name, system in zip(names, translators, strict=True)]
     directory = None if output is None else _make_directory(Path(output), test_set, search, folders)
@@ -173,7 +177,7 @@ def evaluate(
         texts.append([_one_line(translation.text) for translation in translations])
         if directory is not None:
             _write(directory / folder / "hypotheses.txt", "".join(f"{text}\n" for text in texts[-1]))
-    compared = _compare(list(zip(names, texts, strict=True)), test_set.references, scorers)
+    compared = _compare(list(zip(names, texts, strict=True)), test_set.references, found)
     systems = tuple(
         SystemReport(
             name=name,
@@ -219,7 +223,8 @@ def _compare(
     return reports
 
 
-def _metrics(names: Sequence[str], target: str = "") -> dict[str, Metric]:
+def scorers(names: Sequence[str], target: str) -> dict[str, Metric]:
+    """sacreBLEU's metrics by their names. UserError for an unknown one, or where a language's tokenizer is missing."""
     if not names:
         raise UserError(f"no metric given; known metrics: {', '.join(METRICS)}")
     known = (*METRICS, *OTHER_METRICS)

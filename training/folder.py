@@ -17,7 +17,7 @@ from model.config import ModelConfig
 from model.vocabulary import Vocabulary
 from training.corpus import LoadedCorpus, StreamedCorpus
 from training.recipe import Recipe
-from training.state import average_weights, write_atomically
+from training.state import average_weights, records, write_atomically
 
 
 @dataclass
@@ -27,12 +27,23 @@ class Progress:
     step: int = 0
     warm_from: int = 0  # the step that its initial weights were taken at
     tokens: int = 0  # of targets
-    best: float = -1.0  # BLEU
+    losses: float = 0.0  # summed over
+    seen: int = 0  # target tokens since the last line of the log
+    best: float = -1.0  # BLEU; below 0 before the first
     stale: int = 0  # validations since the best
     snapshots: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return f"step {self.step:,}, {self.tokens / 1e6:.2f} M target tokens"
+
+
+def best_progress(log: Path) -> Progress:
+    """Where the best checkpoint of a run stands whose state is lost, as its log.jsonl has it."""
+    logged = records(log)
+    if not logged:
+        return Progress()
+    best = max([record for record in logged if "bleu" in record] or logged[-1:], key=lambda one: one.get("bleu", 0.0))
+    return Progress(best["step"], warm_from=best["step"], tokens=best["tokens"], best=best.get("bleu", -1.0))
 
 
 class RunFolder:
@@ -69,9 +80,9 @@ class RunFolder:
             shutil.rmtree(self._path / snapshots.pop(0), ignore_errors=True)
 
     def finish(self, average: dict[str, Tensor]) -> None:
-        """What is there once the run is over."""
+        """What is there once the run is over. Where nothing was validated, the last weights are the best."""
         self.save("last", average)
-        if not (self._path / "best").exists():
+        if self._progress.best < 0.0:
             self.save("best", average)
         if snapshots := self._progress.snapshots:
             self.save("averaged", average_weights([self._path / name for name in snapshots]))
@@ -88,9 +99,8 @@ def run_vocabulary(
     path /= "vocabulary.model"
     if path.exists():
         return Vocabulary.load(path)
-    initial = recipe.training.initial
-    if given := recipe.vocabulary.path or (initial and f"{initial}/{checkpoint.VOCABULARY}"):
-        vocabulary = Vocabulary.load(recipe.resolve(given))
+    if given := recipe.given_vocabulary:
+        vocabulary = Vocabulary.load(given)
     else:
         languages = sorted({code for corpus in recipe.corpora for code in (corpus.source, corpus.target)})
         log(f"training a vocabulary of {recipe.vocabulary.size} pieces for {', '.join(languages)}")

@@ -10,6 +10,8 @@ of these, the words and pairs of words that are common in the language at large,
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -101,10 +103,21 @@ def pairs(path: Path) -> Iterator[Pair]:
     return ((record.source, record.target) for record in read(config, Path()) if not record.problem)
 
 
-def write_pairs(path: Path, found: Iterable[Pair]) -> None:
-    """A corpus file that ``pairs`` reads, in a folder that is made where it is missing."""
+def write_pairs(path: Path, found: Iterable[Pair]) -> int:
+    """A corpus file that ``pairs`` reads, in a folder that is made where it is missing; returns the number of pairs.
+
+    Each is written when it is found, beside ``path`` until all are there: what is stopped keeps what it has.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{source}\t{target}\n" for source, target in found), encoding="utf-8")
+    partial, count = path.with_name(f"{path.name}.partial"), 0
+    if path.is_dir():  # or the last line would say so, hours later
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    with open(partial, "w", encoding="utf-8", buffering=1) as file:
+        for source, target in found:
+            file.write(f"{source}\t{target}\n")
+            count += 1
+    partial.replace(path)
+    return count
 
 
 def main() -> None:

@@ -199,6 +199,10 @@ def _record(file: str, number: int, row: Mapping[str, Any], config: CorpusConfig
                     f"corpus {file}: no column {wanted}; it has {_names(row)}; set {side}_column to one of them"
                 )
             return Record(file, number, "", "", f"no text in column {wanted}")
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # from an escape of JSON
+            return Record(file, number, "", "", "half a surrogate pair, which is no character")
         texts.append(text)
     return Record(file, number, *texts)
 

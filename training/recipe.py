@@ -64,7 +64,15 @@ class TrainingConfig:
             "log_steps",
         ):
             check(getattr(self, name) >= 1, f"{name} = {getattr(self, name)} must be at least 1")
-        for name in ("weight_decay", "decay_steps", "average_checkpoints", "patience", "save_minutes", "initial_step"):
+        for name in (
+            "weight_decay",
+            "decay_steps",
+            "average_checkpoints",
+            "patience",
+            "save_minutes",
+            "initial_step",
+            "seed",
+        ):
             check(getattr(self, name) >= 0, f"{name} = {getattr(self, name)} must not be negative")
         check(self.max_hours > 0.0, f"max_hours = {self.max_hours} must be positive")
         check(0.0 <= self.label_smoothing < 1.0, f"label_smoothing = {self.label_smoothing} must lie in [0, 1)")
@@ -98,6 +106,10 @@ class ValidationConfig:
     target: str
     limit: int = 500  # the first lines only
     beam_size: int = 5
+
+    def __post_init__(self) -> None:
+        check(self.limit >= 1, f"limit = {self.limit} must be at least 1")
+        _ = self.search  # refuses a beam that is none
 
     @property
     def search(self) -> SearchConfig:
@@ -134,6 +146,13 @@ class Recipe:
     def resolve(self, path: str) -> str | Path:
         """A path relative to the recipe; what is no file there stays as it is (the name of a test set)."""
         return _resolved(self.root, path)
+
+    @property
+    def given_vocabulary(self) -> str | Path | None:
+        """The vocabulary that the run does not train: the recipe's, else that of the initial checkpoint."""
+        initial = self.training.initial and f"{self.training.initial}/{checkpoint.VOCABULARY}"
+        path = self.vocabulary.path or initial
+        return self.resolve(path) if path else None
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -231,4 +250,6 @@ def _override(values: dict[str, Any], override: str) -> None:
         parsed = tomllib.loads(f"x = {value}")["x"]
     except tomllib.TOMLDecodeError:
         parsed = value  # a bare word is a string
-    values.setdefault(section, {})[name] = parsed
+    table = values.setdefault(section, {})
+    check(isinstance(table, dict), f"--set {override}: [[{section}]] may come several times; write it into the recipe")
+    table[name] = parsed

@@ -20,9 +20,9 @@ import click
 
 from model.config import check
 from model.errors import UserError
-from training.evaluate import evaluate
+from training.evaluate import evaluate, scorers
 from training.recipe import Recipe, load_recipe
-from training.testset import load_test_set
+from training.testset import TestSet, check_names, load_test_set
 
 CHECKPOINTS = ("best", "averaged")
 
@@ -35,15 +35,16 @@ def reproduce(
 
     scores: defaultdict[tuple[str, str, str], list[float]] = defaultdict(list)
     signatures: dict[str, str] = {}
-    for seed in seeds:
-        loaded = load_recipe(recipe, [*overrides, f"training.seed={seed}"])
-        check(bool(loaded.tests), f"{recipe} has no [[test]] to score on")
+    runs = [load_recipe(recipe, [*overrides, f"training.seed={seed}"]) for seed in seeds]
+    tests = _tests(runs[0])  # before the long part
+    check(bool(tests), f"{recipe} has no [[test]] to score on")
+    for seed, loaded in zip(seeds, runs, strict=True):
         folder = out / f"seed-{seed}"
         log(f"seed {seed} in {folder}")
         trainer = Trainer(loaded, folder, resume=True)
         trainer.run()
         check(not trainer.interrupted, f"stopped while it trained seed {seed}; the same command goes on from there")
-        for test, metric, checkpoint, value, signature in _score(loaded, folder):
+        for test, metric, checkpoint, value, signature in _score(tests, folder):
             scores[test, metric, checkpoint].append(value)
             signatures[metric] = signature
             log(f"seed {seed}, {test}, {checkpoint}: {metric} {value:.2f}")
@@ -61,20 +62,30 @@ def reproduce(
     return {"recipe": recipe.stem, "seeds": list(seeds), "signatures": signatures, "rows": rows}
 
 
-def _score(recipe: Recipe, folder: Path) -> list[tuple[str, str, str, float, str]]:
+def _tests(recipe: Recipe) -> list[tuple[TestSet, tuple[str, ...]]]:
+    """What to score on, and by which metrics. UserError for what cannot be had."""
+    found = []
+    for one in recipe.tests:
+        path = recipe.resolve(one.test)
+        if one.turned:
+            test = load_test_set(path, one.target, one.source).turned()
+        else:
+            test = load_test_set(path, one.source, one.target)
+        scorers(one.metrics, test.target)
+        found.append((test, one.metrics))
+    check_names([test for test, _ in found])
+    return found
+
+
+def _score(tests: list[tuple[TestSet, tuple[str, ...]]], folder: Path) -> list[tuple[str, str, str, float, str]]:
     """(test, metric, checkpoint, score, signature) of every combination."""
     from model.translator import Translator
 
     found = []
     names = [name for name in CHECKPOINTS if (folder / name).exists()]
     translators = [Translator.load(folder / name, dtype="float32") for name in names]
-    for config in recipe.tests:
-        path = str(recipe.resolve(config.test))
-        pair = (config.target, config.source) if config.turned else (config.source, config.target)
-        test = load_test_set(path, *pair)
-        if config.turned:
-            test = test.turned()
-        result = evaluate(translators, test, metrics=config.metrics, output=folder / "scores")
+    for test, metrics in tests:
+        result = evaluate(translators, test, metrics=metrics, output=folder / "scores")
         title = f"{test.name} {test.source}-{test.target}"
         for name, system in zip(names, result.systems, strict=True):
             found += [(title, one.metric, name, one.score, one.signature) for one in system.scores]

@@ -54,7 +54,8 @@ def load_state(
         model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
     except (safetensors.SafetensorError, RuntimeError, KeyError, ValueError) as error:
         raise UserError(
-            f"cannot resume from {path}: {' '.join(str(error).split())[:200]}; remove it to start again from best/"
+            f"cannot resume from {path}: {' '.join(str(error).split())[:200]}; "
+            "remove it, and --resume starts again from best/"
         ) from None
     tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     for i, parameter in enumerate(model.parameters()):
@@ -63,14 +64,20 @@ def load_state(
     return {k[8:]: v for k, v in tensors.items() if k.startswith("average.")}, progress
 
 
-def forget_records_after(path: Path, step: int) -> None:
-    """A killed run has logged steps in the JSON lines of ``path`` that its state does not hold: they come again."""
-    kept = []
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
-        with contextlib.suppress(ValueError):  # the last line may be half a record
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
-    write_atomically(path, b"".join(kept))
+def records(log: Path) -> list[dict[str, Any]]:
+    """What a run has logged as JSON lines; nothing, if there is no such file."""
+    found = []
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else []:
+        with contextlib.suppress(ValueError):  # of a killed run the last line may be half a record
+            found.append(json.loads(line))
+    return found
+
+
+def forget_records_after(log: Path, step: int) -> None:
+    """A killed run has logged steps that its state does not hold: they come again."""
+    if log.exists():
+        kept = [json.dumps(record) + "\n" for record in records(log) if record["step"] <= step]
+        write_atomically(log, "".join(kept).encode())
 
 
 def average_weights(directories: list[Path]) -> dict[str, Tensor]:

@@ -78,10 +78,14 @@ def other_wordings(translator: Translator, known: Iterable[Pair], source: str, t
                 yield text, found.text
 
 
-def unseen(found: Iterable[Pair], tests: Collection[str]) -> list[Pair]:
+def unseen(found: Iterable[Pair], tests: Collection[str]) -> Iterator[Pair]:
     """Each pair once, without those that have a sentence of the tests on either side."""
     theirs = set(map(_words, tests))
-    return [pair for pair in dict.fromkeys(found) if theirs.isdisjoint(map(_words, pair))]
+    written: set[Pair] = set()
+    for pair in found:
+        if pair not in written and theirs.isdisjoint(map(_words, pair)):
+            written.add(pair)
+            yield pair
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -110,20 +114,21 @@ def main() -> None:
     translator = Translator.load(choice.checkpoint)
     translator.check(source, target)
     translator.check(target, source)
+    found: Iterator[Pair]
     if choice.again:
         known = [pair for path in (choice.text, *choice.known) for pair in pairs(path)]
-        found = list(other_wordings(translator, known, source, target))
         turned = other_wordings(translator, [(t, s) for s, t in known], target, source)
-        found += [(wording, text) for text, wording in turned]
-        of = f"of {len(known):,} known ones"
+        found = itertools.chain(
+            other_wordings(translator, known, source, target), ((wording, text) for text, wording in turned)
+        )
+        of = f"{len(known):,} known ones"
     else:
         seen = (text for path in choice.known for text, _ in pairs(path))
         texts = unknown_sentences((text for text, _ in pairs(choice.text)), seen)
-        found = list(synthetic_pairs(translator, texts, source, target))
-        of = f"of {len({text for text, _ in found}):,} of {len(texts):,} sentences"
-    found = unseen(found, held_out)
-    write_pairs(choice.output, found)
-    print(f"{len(found):,} pairs {of} are in {choice.output}")
+        found = synthetic_pairs(translator, texts, source, target)
+        of = f"{len(texts):,} sentences"
+    count = write_pairs(choice.output, unseen(found, held_out))
+    print(f"{count:,} pairs of {of} are in {choice.output}")
 
 
 if __name__ == "__main__":

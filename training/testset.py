@@ -6,6 +6,8 @@ import dataclasses
 import difflib
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +71,14 @@ def load_test_set(test: str | Path, source: str, target: str) -> TestSet:
     near = difflib.get_close_matches(name, DATASETS, n=1)
     hint = f"did you mean '{near[0]}'?" if near else "'sacrebleu --list' shows the names"
     raise UserError(f"test set '{name}' is neither a file nor a name that sacreBLEU knows; {hint}")
+
+
+def check_names(tests: Sequence[TestSet]) -> None:
+    """UserError where two test sets would be one in the scores."""
+    counts = Counter(f"{test.name} {test.source}-{test.target}" for test in tests)
+    name, count = counts.most_common(1)[0] if counts else ("", 0)
+    if count > 1:
+        raise UserError(f"{count} test sets are called {name}; their scores need different file names")
 
 
 def _read_tsv(path: Path, source: str, target: str) -> TestSet:

@@ -14,6 +14,7 @@ import contextlib
 import ctypes
 import dataclasses
 import importlib.util
+import itertools
 import os
 import shutil
 import signal
@@ -30,16 +31,18 @@ from model.errors import UserError
 from model.transformer import EncoderDecoder, Transformer, build
 from model.translator import Translator
 from model.vocabulary import SEPARATOR
+from training.account import Account
 from training.batches import Batch, Mixture
-from training.corpus import load_corpora
-from training.evaluate import quick_bleu
-from training.folder import Progress, RunFolder, run_vocabulary
+from training.corpus import StreamedCorpus, load_corpora
+from training.evaluate import quick_bleu, scorers
+from training.folder import Progress, RunFolder, best_progress, run_vocabulary
 from training.loss import LossModel
 from training.recipe import Recipe
 from training.schedule import learning_rate
 from training.state import forget_records_after, grown, load_state, save_state
-from training.testset import load_test_set
+from training.testset import check_names, load_test_set
 
+STATE, LOG = "state.safetensors", "log.jsonl"
 MAX_HELPERS = 8  # each prepares 370,000 target tokens a second
 
 
@@ -57,14 +60,22 @@ class Trainer:
         cpu = "LOCAL_RANK" in os.environ and not torch.accelerator.is_available()
         self.accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if self.config.bf16 else "no")
         self.main = self.accelerator.is_main_process
-        if (out / "state.safetensors").exists() and not resume:
+        state, best = out / STATE, out / "best"
+        if not resume and (state.exists() or best.exists()):
             raise UserError(f"{out} holds a run already; add --resume to go on with it, or choose another --out")
+        self.tests = [load_test_set(recipe.resolve(v.test), v.source, v.target) for v in recipe.validation]
+        check_names(self.tests)
         out.mkdir(parents=True, exist_ok=True)
         with self.accelerator.main_process_first():  # the others find the cleaned corpora on disk
             self.corpora, account = load_corpora(recipe.corpora, recipe.cleaning, recipe.root, out / "corpora")
         self.log(str(account))
+        streams = [isinstance(corpus, StreamedCorpus) for corpus in self.corpora]
+        self.streamed = Account(list(itertools.compress(account.corpora, streams)))  # grow as they are read
         with self.accelerator.main_process_first():
             self.vocabulary = run_vocabulary(recipe, self.corpora, out, self.log)
+        for test in self.tests:  # what the first validation will need
+            self.vocabulary.tag(test.source), self.vocabulary.tag(test.target)
+            scorers(["bleu"], test.target)
         config = dataclasses.replace(
             recipe.model, vocab_size=len(self.vocabulary), separator=self.vocabulary.id(SEPARATOR)
         )
@@ -96,14 +107,19 @@ class Trainer:
             weight_decay=self.config.weight_decay,
             fused=True,
         )
-        if (out / "state.safetensors").exists():
+        if state.exists():
             self._load_state()
+        elif best.exists():  # the state is lost
+            self._warm_start(best)
+            self.progress = best_progress(out / LOG)
         elif self.config.initial:
-            self._warm_start(self.config.initial)
+            self._warm_start(recipe.resolve(self.config.initial))
+            self.progress.step = self.progress.warm_from = self.config.initial_step
+        if self.main:
+            forget_records_after(out / LOG, self.progress.step)
         self.loss_model, self.optimizer = self.accelerator.prepare(
             LossModel(self.model, self.config.label_smoothing, self.config.r_drop), self.optimizer
         )
-        self.tests = [load_test_set(str(recipe.resolve(v.test)), v.source, v.target) for v in recipe.validation]
         self.folder = RunFolder(out, recipe.name, config, self.vocabulary, self.progress) if self.main else None
 
     def log(self, line: str) -> None:
@@ -112,14 +128,22 @@ class Trainer:
 
     def run(self) -> Path:
         """Train until a limit of the recipe, early stopping or SIGTERM; returns the best checkpoint's folder."""
+        before = [(number, signal.signal(number, self._ask_to_stop)) for number in (signal.SIGTERM, signal.SIGINT)]
+        try:
+            self._run()
+        finally:
+            for number, handler in before:
+                signal.signal(number, handler)
+        return self.out / "best"
+
+    def _run(self) -> None:
         from tqdm import tqdm
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._ask_to_stop)
         progress = self.progress
         self.log(str(progress))
-        started = saved = shown = time.monotonic()
-        first, window, losses, seen = progress.step, time.monotonic(), 0.0, 0
+        self.stop = self._is_stale()
+        started = saved = shown = window = time.monotonic()
+        first, counted = progress.step, progress.tokens
         batches = self.batches()
         bar = tqdm(
             total=self.config.max_steps,
@@ -129,21 +153,23 @@ class Trainer:
         )
         while progress.step < self.config.max_steps and not self.stop:
             loss, tokens = self.update([next(batches) for _ in range(self.config.accumulate)])
-            losses, seen = losses + loss, seen + tokens
+            progress.losses += loss
+            progress.seen += tokens
             bar.update()
             now = time.monotonic()
             if progress.step % self.config.log_steps == 0:
-                speed = seen / (now - window)
+                speed, mean = (progress.tokens - counted) / (now - window), progress.losses / progress.seen
                 left = (self.config.max_steps - progress.step) * (now - started) / max(1, progress.step - first)
-                bar.set_postfix_str(f"loss {losses / seen:.3f}, {speed:,.0f} tokens/s")
-                self._record({"loss": losses / seen, "tokens_per_second": speed, "rate": self._rate()})
+                bar.set_postfix_str(f"loss {mean:.3f}, {speed:,.0f} tokens/s")
+                self._record({"loss": mean, "tokens_per_second": speed, "rate": self._rate()})
                 if bar.disable and now - shown > 60:
-                    self.log(f"{progress}, loss {losses / seen:.3f}, {speed:,.0f} tokens/s, {left / 3600:.1f} h left")
+                    self.log(f"{progress}, loss {mean:.3f}, {speed:,.0f} tokens/s, {left / 3600:.1f} h left")
                     shown = now
-                window, losses, seen = now, 0.0, 0
+                window, counted, progress.losses, progress.seen = now, progress.tokens, 0.0, 0
             if progress.step % self.config.validate_steps == 0:
                 self._validate()
-                window = saved = time.monotonic()
+                window, counted = time.monotonic(), progress.tokens
+                saved = window
             elif now - saved > self.config.save_minutes * 60:
                 self._save_state()
                 saved = time.monotonic()
@@ -152,9 +178,10 @@ class Trainer:
         self._save_state()
         if self.folder:
             self.folder.finish(self.average)
-        self.log(f"stopped: {progress}; best BLEU {progress.best:.2f} in {self.out / 'best'}")
+        self._log_left_out()
+        best = f"best BLEU {progress.best:.2f}" if progress.best >= 0.0 else "never validated, its last weights are"
+        self.log(f"stopped: {progress}; {best} in {self.out / 'best'}")
         self.accelerator.end_training()
-        return self.out / "best"
 
     # One update ------------------------------------------------------------------------------------------------
 
@@ -227,45 +254,50 @@ class Trainer:
             scores = {}
             for validation, test in zip(self.recipe.validation, self.tests, strict=True):
                 sources, references = test.sources[: validation.limit], test.references[: validation.limit]
-                found = translator.translate(sources, validation.source, validation.target, validation.search)
-                scores[f"{test.name}.{validation.source}-{validation.target}"] = quick_bleu(
-                    [t.text for t in found], references
-                )
+                found = translator.translate(sources, test.source, test.target, validation.search)
+                bleu = quick_bleu([t.text for t in found], references, test.target)
+                scores[f"{test.name}.{test.source}-{test.target}"] = bleu
             mean = sum(scores.values()) / max(1, len(scores))
             self._record({f"bleu/{name}": score for name, score in scores.items()} | {"bleu": mean})
             listed = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
             self.log(f"{progress}: BLEU {listed} ({time.monotonic() - began:.0f} s)")
-            if self.mixture.too_long:
-                counts = ", ".join(f"{count:,} of {name}" for name, count in self.mixture.too_long.items())
-                self.log(f"left out since the start, longer than max_tokens = {self.config.max_tokens}: {counts}")
-            better = mean > progress.best
+            self._log_left_out()
+            better = bool(scores) and mean > progress.best
             progress.stale = 0 if better else progress.stale + 1
-            progress.best = max(progress.best, mean)
+            if better:
+                progress.best = mean
             if better or not scores:
                 self.folder.save("best", self.average)
             if self.config.average_checkpoints:
                 self.folder.snapshot(self.model.state_dict(), self.config.average_checkpoints)
-            self.stop = self.stop or bool(self.config.patience and progress.stale >= self.config.patience)
+            self.stop = self.stop or self._is_stale()
         self.accelerator.wait_for_everyone()
         self._save_state()
+
+    def _is_stale(self) -> bool:
+        return bool(self.config.patience and self.progress.stale >= self.config.patience)
+
+    def _log_left_out(self) -> None:
+        if self.streamed.corpora:
+            self.log(str(self.streamed))
+        if self.mixture.too_long:
+            counts = ", ".join(f"{count:,} of {name}" for name, count in self.mixture.too_long.items())
+            self.log(f"left out since the start, longer than max_tokens = {self.config.max_tokens}: {counts}")
 
     def _save_state(self) -> None:
         if not self.main:
             return
         progress = dataclasses.asdict(self.progress) | {"position": self.mixture.state()}
-        save_state(self.out / "state.safetensors", self.model, self.average, self.optimizer, progress)
+        save_state(self.out / STATE, self.model, self.average, self.optimizer, progress)
 
     def _load_state(self) -> None:
-        path = self.out / "state.safetensors"
-        self.average, progress = load_state(path, self.model, self.optimizer, self.accelerator.device)
+        self.average, progress = load_state(self.out / STATE, self.model, self.optimizer, self.accelerator.device)
         self.mixture.load_state(progress.pop("position"))
-        if self.main:
-            forget_records_after(self.out / "log.jsonl", progress["step"])
         self.progress = Progress(**progress)
 
-    def _warm_start(self, path: str) -> None:
+    def _warm_start(self, path: str | Path) -> None:
         """Only weights are left of an earlier run: take them and warm the optimiser up again."""
-        loaded = checkpoint.load(self.recipe.resolve(path))
+        loaded = checkpoint.load(path)
         if loaded.vocabulary.model != self.vocabulary.model:
             raise UserError(
                 f"{path} has another vocabulary than this run; leave out vocabulary.path, or choose another --out"
@@ -275,7 +307,6 @@ class Trainer:
         except RuntimeError as error:
             raise UserError(f"{path} has another architecture: {' '.join(str(error).split())[:200]}") from None
         self.average = {k: v.clone() for k, v in self.model.state_dict().items()}
-        self.progress.step = self.progress.warm_from = self.config.initial_step
         self.log(f"weights from {path}")
 
     def _compile_layers(self) -> None:

@@ -186,10 +186,22 @@ def test_what_a_user_can_do_wrong(language: Path, tmp_path: Path) -> None:
         ("training.max_tokens=65", "exceeds model.max_length = 64"),
         ("training.max_tokens=2", "no pair is short enough"),
         ("training.patience=-1", "must not be negative"),
+        ("training.seed=-1", "must not be negative"),
+        ("validation.limit=3", "write it into the recipe"),
     ):
         with pytest.raises(UserError, match=message):
             train(load_recipe(recipe, [override]), tmp_path / override.replace("'", ""))
-    broken = language / "broken.toml"
+    for line, other, message in (
+        ("limit = 20", "limit = 0", "limit = 0 must be at least 1"),
+        ("beam_size = 2", "beam_size = 0", "beam_size = 0"),
+        ('test = "back.tsv"', 'test = "missing.tsv"', "missing.tsv' is neither a file"),
+        ('source = "de"', 'source = "fr"', "'fr'"),
+        ('test = "back.tsv"\nsource = "de"\ntarget = "en"', 'test = "test.tsv"\nsource = "en"\ntarget = "de"', "names"),
+    ):  # at once, not after the corpora or at the first validation
+        broken = language / "broken.toml"
+        broken.write_text(recipe.read_text().replace(line, other))
+        with pytest.raises(UserError, match=message):
+            train(load_recipe(broken), tmp_path / "broken")
     broken.write_text("[model\n")
     with pytest.raises(UserError, match=r"broken\.toml"):
         load_recipe(broken)
@@ -239,6 +251,48 @@ def test_weights_alone_start_a_new_run(language: Path, tmp_path: Path) -> None:
     assert Translator.load(tmp_path / "second" / "last").languages == ("de", "en")
 
 
+def weights(run: Path, name: str) -> bytes:
+    return (run / name / "model.safetensors").read_bytes()
+
+
+def test_without_validation_the_last_weights_are_the_best(language: Path, tmp_path: Path) -> None:
+    recipe, run = load_recipe(recipe_file(language, "blind", steps=4)), tmp_path / "run"
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    train(load_recipe(language / "blind.toml", ["training.max_steps=2"]), run)
+    train(recipe, run, resume=True)
+    assert weights(run, "best") == weights(run, "last")
+    assert "step 4," in (run / "best" / "MODEL_CARD.md").read_text()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_where_the_state_is_lost_the_best_weights_go_on(language: Path, tmp_path: Path) -> None:
+    recipe, run = recipe_file(language, "lost", steps=4, validate=2), tmp_path / "run"
+    train(load_recipe(recipe), run)
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    best = max((record for record in records if "bleu" in record), key=lambda record: record["bleu"])
+    before = weights(run, "best")
+    (run / "state.safetensors").unlink()
+    with pytest.raises(UserError, match="--resume"):
+        train(load_recipe(recipe), run)
+    found = Trainer(load_recipe(recipe, ["training.max_steps=6", "training.validate_steps=100"]), run, resume=True)
+    assert (found.progress.step, found.progress.best) == (best["step"], best["bleu"])
+    found.run()
+    assert weights(run, "best") == before != weights(run, "last")
+    assert list(losses(run))[-2:] == [5, 6]
+
+
+def test_what_patience_ended_stays_ended(language: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(
+        recipe_file(language, "patient", steps=9, validate=1),
+        ["training.patience=2", "training.learning_rate=1e-9"],
+    )
+    train(recipe, tmp_path / "run")
+    steps = list(losses(tmp_path / "run"))
+    assert 3 <= len(steps) < 9
+    train(recipe, tmp_path / "run", resume=True)
+    assert list(losses(tmp_path / "run")) == steps
+
+
 def test_a_full_disk_keeps_the_last_state(language: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = recipe_file(language, "full", steps=2)
     train(load_recipe(recipe), tmp_path / "run")
@@ -254,13 +308,17 @@ def test_a_full_disk_keeps_the_last_state(language: Path, tmp_path: Path, monkey
     assert not list((tmp_path / "run").glob(".*new"))
 
 
-def test_a_streamed_corpus_trains_and_resumes(language: Path, tmp_path: Path) -> None:
+def test_a_streamed_corpus_trains_and_resumes(
+    language: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = recipe_file(language, "streamed", steps=6)
     recipe.write_text(recipe.read_text().replace('path = "train.tsv"', 'path = "train.tsv"\nstreaming = true'))
-    train(load_recipe(recipe), tmp_path / "whole")
-    train(load_recipe(recipe, ["training.max_steps=3"]), tmp_path / "halves")
-    train(load_recipe(recipe), tmp_path / "halves", resume=True)
-    assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
+    every = "training.log_steps=4"  # a line of the log is about more steps than one, also where they stop in between
+    train(load_recipe(recipe, [every]), tmp_path / "whole")
+    assert re.findall(r"\ntrain +[1-9][\d,]+ +[1-9][\d,]+ +[1-9]", capsys.readouterr().err)  # read, kept, duplicates
+    train(load_recipe(recipe, [every, "training.max_steps=3"]), tmp_path / "halves")
+    train(load_recipe(recipe, [every]), tmp_path / "halves", resume=True)
+    assert losses(tmp_path / "halves") == losses(tmp_path / "whole") and list(losses(tmp_path / "whole")) == [4]
 
 
 def test_translations_of_a_model_are_a_corpus(tiny_recipe: Path, checkpoint_directory: Path, tmp_path: Path) -> None:

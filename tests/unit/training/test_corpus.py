@@ -99,7 +99,8 @@ def test_formats_give_the_same_pairs(tmp_path: Path) -> None:
     write(tmp_path / "a.en", *(pair[0] for pair in PAIRS))
     write(tmp_path / "a.de", *(pair[1] for pair in PAIRS))
     write(tmp_path / "codes.jsonl.gz", *(json.dumps({"id": 1, "en": s, "de": t}) for s, t in PAIRS))
-    write(tmp_path / "sides.jsonl", *(json.dumps({"source": s, "target": t}) for s, t in PAIRS), "")
+    half = '{"source": "half a letter \\ud83d", "target": "ein halber"}'
+    write(tmp_path / "sides.jsonl", *(json.dumps({"source": s, "target": t}) for s, t in PAIRS), half, "")
     nested = datasets.Dataset.from_list([{"translation": {"de": t, "en": s}} for s, t in PAIRS])
     nested.to_parquet(str(tmp_path / "wmt[1].parquet"))
     own = datasets.Dataset.from_list([{"src": s, "meta": {"mt": t}} for s, t in PAIRS])
@@ -516,8 +517,8 @@ def test_account_is_an_aligned_table(tmp_path: Path) -> None:
         "a, empty: a.tsv:2:  | leer",
         r"a, debris: a.tsv:4: bell\x07 | Glocke\x07",
     ]
-    corpus = json.loads(json.dumps(account.as_dict()))["corpora"][0]
-    assert corpus["read"] == 4 == corpus["kept"] + sum(corpus["dropped"].values())
+    corpus = account.corpora[0]
+    assert corpus.read == 4 == corpus.kept + sum(corpus.dropped.values())
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the corpora of ../shared/data are not here")

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from model.config import ModelConfig
 from model.errors import UserError
 from model.transformer import EncoderDecoder
+from model.vocabulary import Vocabulary
 from service.cli import main
 from training import dry_run
 from training.dry_run import activations, forward_flops, plan
@@ -36,6 +37,14 @@ def test_a_run_is_steps_times_batches(tiny_recipe: Path) -> None:
     assert plan(load_recipe(tiny_recipe, ["training.r_drop=1.0"])).flops == 2 * one.flops
     assert one.state_bytes == 20 * one.parameters
     assert one.corpora[0].startswith("train (0.0 MiB")
+
+
+def test_the_vocabulary_is_the_one_that_the_run_will_have(tiny_recipe: Path, checkpoint_directory: Path) -> None:
+    own = plan(load_recipe(tiny_recipe)).parameters
+    given = plan(load_recipe(tiny_recipe, [f"vocabulary.path={checkpoint_directory / 'vocabulary.model'}"])).parameters
+    started = load_recipe(tiny_recipe, [f"training.initial={checkpoint_directory}"])
+    sizes = len(Vocabulary.load(checkpoint_directory / "vocabulary.model")), started.vocabulary.size
+    assert plan(started).parameters == given == own + (sizes[0] - sizes[1]) * started.model.d_model != own
 
 
 def test_activations_are_counted_on_the_model_itself() -> None:

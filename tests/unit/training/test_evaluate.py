@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from model.config import SearchConfig
 from model.errors import UserError
 from training.evaluate import evaluate, quick_bleu, score
-from training.testset import TestSet, load_test_set
+from training.testset import TestSet, check_names, load_test_set
 
 SOURCES = tuple(f"sentence {i} about {word}" for i, word in enumerate(("trains", "coffee", "rain", "tigers") * 15))
 REFERENCES = tuple((source.replace("about", "of all the"),) for source in SOURCES)
@@ -153,6 +153,18 @@ def test_the_target_language_chooses_the_tokenizer_of_languages_without_spaces()
     report = evaluate([FakeTranslator(lambda text: "今天天气很好")], chinese, metrics=["bleu"]).systems[0].scores[0]
     assert "tok:zh" in report.signature
     assert report.score == pytest.approx(100.0)
+    hypotheses = ["今天的天气很好"]  # one word, and a wrong one, for 13a
+    assert quick_bleu(hypotheses, chinese.references, "zh") > 40 > 1 > quick_bleu(hypotheses, chinese.references)
+    (alone,) = score(hypotheses, chinese.references, ["bleu"], "zh")
+    assert alone.score == quick_bleu(hypotheses, chinese.references, "zh")
+
+
+def test_two_test_sets_of_one_name_are_refused():
+    tests = [TestSet("dev", "en", target, ("a",), (("b",),)) for target in ("de", "fr")]
+    check_names(tests)
+    check_names([])
+    with pytest.raises(UserError, match="2 test sets are called dev en-fr"):
+        check_names([*tests, tests[1]])
 
 
 # -- comparison ------------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,19 @@ def test_a_folder_that_takes_no_file(tmp_path: Path, capsys: pytest.CaptureFixtu
         run(lambda: lexicon.write_pairs(tmp_path, [("a", "b")]))
     assert end.value.code == 1
     assert capsys.readouterr().err == f"{tmp_path}: Is a directory\n"
+
+
+def test_what_was_found_before_a_stop_is_kept(tmp_path: Path) -> None:
+    def some() -> Iterator[tuple[str, str]]:
+        yield "a", "b"
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lexicon.write_pairs(tmp_path / "out.tsv", some())
+    assert [path.name for path in tmp_path.iterdir()] == ["out.tsv.partial"]
+    assert (tmp_path / "out.tsv.partial").read_text() == "a\tb\n"
+    assert lexicon.write_pairs(tmp_path / "out.tsv", [("a", "b"), ("c", "d")]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["out.tsv"]
 
 
 def test_what_ends_well_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

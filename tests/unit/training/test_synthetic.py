@@ -85,7 +85,7 @@ def test_another_wording_is_like_a_reference_but_none(said: str, kept: bool) -> 
 
 def test_no_sentence_of_a_test_appears_on_either_side() -> None:
     found = [("a", "b"), ("a", "b"), ("A test.", "b"), ("a", "EIN TEST")]
-    assert unseen(found, ["a test", "ein Test!"]) == [("a", "b")]
+    assert list(unseen(found, ["a test", "ein Test!"])) == [("a", "b")]
 
 
 def test_the_command_with_the_shipped_model(tmp_path: Path) -> None:
