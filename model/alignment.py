@@ -89,7 +89,7 @@ def _aligned(translator: Translator, translation: Translation, hypothesis: Hypot
             source_at, target_at = source_at + len(part.text), target_at + len(part.text)
             continue
         source, terms, target = next(sentences)
-        text = translator.written(part, target)
+        text = translator.written(part, target, terms)
         # White space and invisible characters are not what the model reads, but its words are the text's
         froms = [match.span() for match in _WORD.finditer(part.text) if normalise(match[0])]
         if terms:

@@ -155,8 +155,8 @@ class SearchConfig:
         check(0.0 < self.max_length_ratio <= 10.0, f"max_length_ratio = {self.max_length_ratio} must lie in (0, 10]")
         check(0 <= self.max_length_offset <= 1000, f"max_length_offset = {self.max_length_offset} must lie in 0..1000")
         check(0.001 <= self.temperature <= 100.0, f"temperature = {self.temperature} must lie in 0.001..100")
-        check(self.seed >= 0, f"seed = {self.seed} must not be negative")
-        check(self.top_k >= 0, f"top_k = {self.top_k} must not be negative")
+        check(0 <= self.seed < 2**63, f"seed = {self.seed} must lie in 0..2^63 - 1")
+        check(0 <= self.top_k < 2**31, f"top_k = {self.top_k} must lie in 0..2^31 - 1")
         check(
             not self.sampling or self.beam_size == 1,
             f"sampling draws one token at a time: beam_size must be 1, not {self.beam_size}",

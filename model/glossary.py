@@ -127,9 +127,9 @@ class Glossary:
 
     def _here(self, words: Tokens, at: int) -> Iterator[tuple[int, Term]]:
         """The terms that begin at a word, and of how many words."""
-        for key, term in self._index.get(words[at], ()):
-            if words[at : at + len(key)] == key:
-                yield len(key), term
+        for length, terms in self._index.get(words[at], {}).items():
+            if term := terms.get(words[at : at + length]):
+                yield length, term
         if self.base:
             yield from self.base._here(words, at)
 
@@ -138,12 +138,12 @@ class Glossary:
         return replace(self, ignore_case=True)
 
     @cached_property
-    def _index(self) -> dict[str, list[tuple[Tokens, Term]]]:
-        """By the first word."""
-        index: dict[str, list[tuple[Tokens, Term]]] = {}
+    def _index(self) -> dict[str, dict[int, dict[Tokens, Term]]]:
+        """By the first word, the number of words, and all words."""
+        index: dict[str, dict[int, dict[Tokens, Term]]] = {}
         for term in self.terms:
             key = self._words(term.source)
-            index.setdefault(key[0], []).append((key, term))
+            index.setdefault(key[0], {}).setdefault(len(key), {}).setdefault(key, term)
         return index
 
     def _words(self, text: str) -> Tokens:

@@ -4,12 +4,14 @@ Pure functions on (source, hypothesis). A ``Translator`` asks them about every s
 doubtful it looks for a clean one among all hypotheses of the beam, and what cannot be helped is a warning. Items that
 are no language (URLs, e-mail addresses, placeholders, tags, emoji) must come out as often as they went in, character
 for character: where no hypothesis has them, the sentence is translated in parts around them. Numbers must keep their
-digits; their separators may change, since "3.5" is "3,5" in German, and so may the clock: "2:40 pm" is "14:40".
+digits; their separators may change, since "3.5" is "3,5" in German, and so may the clock: "2:40 pm" is "14:40", "20
+Uhr" is "8:00 p.m."
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -32,6 +34,7 @@ _ITEM = re.compile(
 _MAYBE_ITEM = re.compile(rf"[{{%<@{EMOJI}]|://|www\.")  # none of these, no item
 _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"\d(?:(?:[\d.,:]|[ \xa0\u202f](?=\d{3}\b))*\d)?")  # 7; 3.5; 2:40; 1,000; 1 000
+_DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}")
 _AFTERNOON = re.compile(r"(1[01]|0?[1-9])((?::\d\d)?)\s*p\.?m\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+")
 _LOOP_IN_WORD = re.compile(r"([^\W\d_]{1,30}?)\1{4,}")  # "hahahahaha", and loops in scripts without spaces
@@ -63,17 +66,27 @@ def changed_items(source: str, hypothesis: str) -> list[str]:
     if not _DIGIT.search(source):
         return changed
     source, hypothesis = _ITEM.sub(" ", source), _ITEM.sub(" ", hypothesis)
-    by_24_hours = _AFTERNOON.sub(lambda match: f"{int(match[1]) + 12}{match[2]}", source)
-    return changed + min(_lost_numbers(source, hypothesis), _lost_numbers(by_24_hours, hypothesis), key=len)
+    readings = [(text, _AFTERNOON.sub(_in_24_hours, text)) for text in (source, hypothesis)]
+    return changed + min(itertools.starmap(_lost_numbers, itertools.product(*readings)), key=len)
 
 
 def _items(text: str) -> list[str]:
     return _ITEM.findall(text) if _MAYBE_ITEM.search(text) else []
 
 
+def _in_24_hours(clock: re.Match[str]) -> str:
+    return f"{int(clock[1]) + 12}{clock[2]}"
+
+
+def _numbers(text: str) -> list[str]:
+    """A date is three numbers: what parts them, and their order, changes."""
+    found = _NUMBER.findall(text)
+    return [one for number in found for one in (number.split(".") if _DATE.fullmatch(number) else [number])]
+
+
 def _lost_numbers(source: str, hypothesis: str) -> list[str]:
-    left, lost = Counter(map(_digits, _NUMBER.findall(hypothesis))), []
-    for number in _NUMBER.findall(source):
+    left, lost = Counter(map(_digits, _numbers(hypothesis))), []
+    for number in _numbers(source):
         left[_digits(number)] -= 1
         if left[_digits(number)] < 0:
             lost.append(number)
@@ -133,4 +146,4 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _digits(number: str) -> str:
-    return "".join(filter(str.isdigit, number))
+    return "".join(filter(str.isdigit, number.removesuffix(":00")))

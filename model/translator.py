@@ -390,10 +390,10 @@ class Translator:
                 progress(len(finished))
         return results
 
-    def written(self, part: segment.Segment, ids: Sequence[int]) -> str:
-        """The text of a sentence's translation: in capitals where the sentence is."""
+    def written(self, part: segment.Segment, ids: Sequence[int], terms: Sequence[Match]) -> str:
+        """The text of a sentence's translation: in capitals where the sentence is and has no ``terms``."""
         text = self._decode(ids)
-        return segment.in_capitals(text) if segment.is_capitals(part.text) else text
+        return segment.in_capitals(text) if segment.is_capitals(part.text) and not terms else text
 
     def assemble(
         self, document: Document, results: Sequence[Sequence[SearchResult]], search: SearchConfig
@@ -413,7 +413,7 @@ class Translator:
                 warnings.append(guards.QualityWarning("LENGTH_LIMIT"))
         hypotheses = []
         for k in range(min(search.nbest, max((len(nbest) for nbest in ranked), default=1))):
-            chosen = iter([nbest[min(k, len(nbest) - 1)] for nbest in ranked])
+            chosen = zip([nbest[min(k, len(nbest) - 1)] for nbest in ranked], document.terms, strict=True)
             texts: list[str] = []
             parts: list[tuple[int, ...]] = []
             scores: list[float] = []
@@ -421,8 +421,8 @@ class Translator:
                 if not part.translate:
                     texts.append(part.text)
                     continue
-                result = next(chosen)
-                texts.append(self.written(part, result.ids))
+                result, terms = next(chosen)
+                texts.append(self.written(part, result.ids, terms))
                 parts.append(result.ids)
                 scores += result.token_scores
             tokens = tuple(self.vocabulary.piece(id) for ids in parts for id in ids)

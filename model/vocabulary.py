@@ -148,11 +148,14 @@ class Vocabulary:
             if not placeholder:
                 raise UserError("text holds U+2581 and all 32 noncharacters U+FDD0..U+FDEF; remove one of them")
             text = text.replace(SPACE_MARK, placeholder)
-        ids = (
-            self._processor.encode(text, enable_sampling=True, alpha=bpe_dropout, nbest_size=-1)
-            if bpe_dropout
-            else self._processor.encode(text)
-        )
+        try:
+            ids = (
+                self._processor.encode(text, enable_sampling=True, alpha=bpe_dropout, nbest_size=-1)
+                if bpe_dropout
+                else self._processor.encode(text)
+            )
+        except RuntimeError:
+            raise UserError("text holds half a surrogate pair, which is no character; remove it") from None
         return _replace(ids, self._bytes(placeholder), self._space_mark_bytes) if marked else ids
 
     def decode(self, ids: Sequence[int]) -> str:

@@ -348,17 +348,21 @@ def translate_requests(
     if formality not in by_name:
         raise UserError(f"unknown formality '{formality}'; choose from {', '.join(by_name)}")
     for contents in requests_of(texts):
-        yield pb.TranslateRequest(
-            contents=contents,
-            mime_type="text/html" if html else "text/plain",
-            source_language_code=source,
-            target_language_code=target,
-            search=search_options(search),
-            num_hypotheses=search.nbest,
-            glossary_config=glossary_config(glossary, contents),
-            formality=by_name[formality],
-            include_alignment=alignments,
-        )
+        try:
+            request = pb.TranslateRequest(
+                contents=contents,
+                mime_type="text/html" if html else "text/plain",
+                source_language_code=source,
+                target_language_code=target,
+                search=search_options(search),
+                num_hypotheses=search.nbest,
+                glossary_config=glossary_config(glossary, contents),
+                formality=by_name[formality],
+                include_alignment=alignments,
+            )
+        except UnicodeEncodeError:
+            raise UserError("a text holds half a surrogate pair, which is no character: it cannot be sent") from None
+        yield request
 
 
 def glossary_config(glossary: Glossary | str | None, texts: Sequence[str]) -> pb.GlossaryConfig | None:

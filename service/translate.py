@@ -402,7 +402,7 @@ class _Run:
             self._errors = Output(self._errors_path, self.journal.state.errors, atomic=False)
         text = item.record.raw[:10_000].decode("utf-8", "backslashreplace")
         entry = {"input": name_of(item.path), "place": item.record.place, "reason": reason, "record": text}
-        self._errors.write(json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+        self._errors.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
         self.bad += 1
         self.first_error = self.first_error or message
 

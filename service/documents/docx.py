@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
@@ -20,7 +22,8 @@ from service.documents.inline import MARK, TEXT, Piece, Unit
 from service.documents.record import DOCUMENT_BYTES, Options, Record, read_whole
 
 _PARTS = re.compile(r"word/(?:document|header\d*|footer\d*|footnotes|endnotes)\.xml")
-_UNPACKED_BYTES = 4 * DOCUMENT_BYTES  # of all parts
+_TEXT_BYTES = 4 * DOCUMENT_BYTES  # of all parts that hold text, unpacked
+_UNPACKED_BYTES = 16 * DOCUMENT_BYTES  # of all, pictures included
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 _BREAKS = frozenset(_W + name for name in ("tab", "br", "cr", "ptab"))
@@ -37,12 +40,16 @@ def read(file: BinaryIO, options: Options) -> Iterator[Record]:
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             infos = [info for info in archive.infolist() if _PARTS.fullmatch(info.filename)]
-            if (size := sum(info.file_size for info in infos)) > _UNPACKED_BYTES:
-                raise UserError(f"{size} bytes of text, the limit is {_UNPACKED_BYTES}; split the document")
+            for what, some, limit in (("text", infos, _TEXT_BYTES), ("all", archive.infolist(), _UNPACKED_BYTES)):
+                size = sum(info.file_size for info in some)
+                if size > limit:
+                    raise UserError(f"{size} bytes of {what} when unpacked, the limit is {limit}; split the document")
+            if damaged := archive.testzip():
+                raise UserError(f"not a Word document (.docx): {damaged} in it is damaged")
             parts = {info.filename: archive.read(info) for info in infos}
         parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
         trees = {name: etree.fromstring(content, parser) for name, content in parts.items()}
-    except (zipfile.BadZipFile, etree.XMLSyntaxError, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, etree.XMLSyntaxError, NotImplementedError, RuntimeError, EOFError) as error:
         raise UserError(f"not a Word document (.docx): {' '.join(str(error).split())}") from None
     if "word/document.xml" not in trees:
         raise UserError("not a Word document (.docx): it has no word/document.xml")
@@ -128,5 +135,9 @@ def _archive(data: bytes, changed: dict[str, bytes]) -> bytes:
     with zipfile.ZipFile(io.BytesIO(data)) as old, zipfile.ZipFile(out, "w") as new:
         new.comment = old.comment
         for info in old.infolist():
-            new.writestr(info, changed.get(info.filename) or old.read(info))
+            if info.filename in changed:
+                new.writestr(info, changed[info.filename])
+            else:
+                with old.open(info) as before, new.open(info, "w") as after:
+                    shutil.copyfileobj(before, after)
     return out.getvalue()

@@ -22,21 +22,24 @@ _FRONT_MATTER = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n|$)")
-_HARD_BREAK = re.compile(r"(?: {2,}|\\)$")
-_SPACE = re.compile(r"\s*[\r\n]\s*|[ \t]+")
+_SPACE = re.compile(r"\s+")
 # What a translation must not begin with, or it would become a list, a heading, a quotation.
 _BLOCK_START = re.compile(r"(?:[-+*>]|#{1,6}|\d{1,9}(?=[.)]))(?=[\s.)]|$)")
 _LINK_END = (
     r"\]\([^()\s]*(?:\([^()\s]*\)[^()\s]*)*(?:\s+(?:\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'))?\s*\)|\]\[[^\[\]]*\]"
 )
+# What is never closed is looked at as far as the next that begins, or 5,000 characters
 _INLINE = re.compile(
     rf"""
-    (?P<code>(?<!`)(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`))
-    |(?P<fixed><(?:https?|ftp|mailto):[^\s<>]*>|https?://[^\s<>()\[\]]*[^\s<>()\[\].,;:!?*_]|\{{\{{.*?\}}\}}|\{{%.*?%\}}
+    (?P<code>(?<!`)(?P<ticks>`+)(?!`).{{1,5000}}?(?<!`)(?P=ticks)(?!`))
+    |(?P<fixed><(?:https?|ftp|mailto):[^\s<>]*>|https?://[^\s<>()\[\]]*[^\s<>()\[\].,;:!?*_]|\{{\{{(?:(?!\{{\{{).)*?\}}\}}
+        |\{{%(?:(?!\{{%).)*?%\}}
         |\$\$.+?\$\$|(?<![\\$\w])\$(?=[^\s$])[^$\n]*?(?<=[^\s$\\])\$(?![\d$]))
     |(?P<escape>\\[!-/:-@\[-`{{-~])
-    |(?P<mark><!--.*?-->|</?[A-Za-z][^<>]*>|\[\^[^\[\]\s]+\]:?|(?<!\S)\[[ xX]\](?=\s)|!?\[(?=[^\[\]]*(?:\[[^\[\]]*\]
-        [^\[\]]*)*(?:{_LINK_END}))|{_LINK_END}|~~|\*+(?=[^\s*])|(?<=[^\s*])\*+|(?<![\w_])_+(?=[^\s_])|(?<=[^\s_])_+(?!\w))
+    |(?P<mark><!--(?:(?!<!--).)*?-->|</?[A-Za-z][^<>]*>
+        |\[\^[^\[\]\s]+\]:?|(?<!\S)\[[ xX]\](?=\s)|!?\[(?=[^\[\]]*(?:\[[^\[\]]*\]
+        [^\[\]]*)*(?:{_LINK_END}))|{_LINK_END}|~~
+        |(?:(?<!\*)|(?<=\\\*))\*++(?=\S)|(?<=[^\s*])\*+|(?<![\w_])_+(?=[^\s_])|(?<=[^\s_])_+(?!\w))
     |(?P<label>!?\[[^\[\]]+\])
     """,
     re.DOTALL | re.VERBOSE,
@@ -79,9 +82,9 @@ def _hard_lines(content: str) -> Iterator[list[str]]:
     """The lines of a block, parted where a line break is meant."""
     part: list[str] = []
     for line in content.split("\n"):
-        part.append(line.strip())
-        if _HARD_BREAK.search(line):
-            part[-1] = _HARD_BREAK.sub("", line).strip()
+        is_hard = line.endswith(("  ", "\\"))
+        part.append((line.removesuffix("\\") if is_hard else line).strip())
+        if is_hard:
             yield part
             part = []
     if part:
@@ -150,4 +153,9 @@ def _pieces(content: str, references: Mapping[str, object]) -> Iterator[Piece]:
 
 def _text(raw: str, text: str) -> Iterator[Piece]:
     if raw:
-        yield Piece(TEXT, raw, _SPACE.sub(" ", text))
+        yield Piece(TEXT, raw, _SPACE.sub(_one_space, text))
+
+
+def _one_space(space: re.Match[str]) -> str:
+    """For line breaks and what is around them, and for blanks; what else is white stays."""
+    return " " if re.search(r"[\r\n]", space[0]) else re.sub(r"[ \t]+", " ", space[0])

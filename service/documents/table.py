@@ -22,7 +22,7 @@ from service.documents.record import BYTE_ORDER_MARK, Options, Record
 from service.documents.text import read_raw
 
 ROW_LINES = 1_000  # a quoted cell that does not end within as many lines was not meant
-_QUOTED = re.compile(r'"(?:[^"]|"")*"')
+_QUOTED = re.compile(r'"[^"]*+(?:""[^"]*+)*+"')
 _END = re.compile(r"\r?\n\Z")
 
 Raw = tuple[int, bytes, str, str]  # a line, as read_raw gives it
@@ -89,16 +89,16 @@ def _joined(lines: Iterator[Raw], dialect: Dialect) -> Iterator[Raw]:
         return waiting.popleft() if waiting else next(lines, None)
 
     while first := take():
-        row, used = first, list[Raw]()
-        while not row[3] and _is_open(row[2], dialect):
+        used, is_open = [first], not first[3] and _is_open(first[2], dialect)
+        while is_open:
             more = take()
             used += [more] if more else []
-            if not more or more[3] or len(used) == ROW_LINES:
-                row = (*first[:3], "malformed row: a quoted cell that does not end")
-                waiting.extendleft(reversed(used))
+            if not more or more[3] or len(used) > ROW_LINES:
+                waiting.extendleft(reversed(used[1:]))
+                used = [(*first[:3], "malformed row: a quoted cell that does not end")]
                 break
-            row = (first[0], row[1] + more[1], row[2] + more[2], "")
-        yield row
+            is_open = _is_open('"' + more[2], dialect)
+        yield first[0], b"".join(line[1] for line in used), "".join(line[2] for line in used), used[0][3]
 
 
 def _is_open(row: str, dialect: Dialect) -> bool:
@@ -135,7 +135,7 @@ def _rows(lines: Iterator[Raw], dialect: Dialect, options: Options) -> Iterator[
         if not width:
             width = len(cells)
             chosen = _columns([dialect.value(cell) for cell in cells], options.columns)
-            if not all(map(str.isdigit, options.columns)):
+            if not all(map(str.isdecimal, options.columns)):
                 yield Record(place, raw)
                 continue
         texts = tuple(dialect.value(cells[index]) for index in chosen)
@@ -145,11 +145,11 @@ def _rows(lines: Iterator[Raw], dialect: Dialect, options: Options) -> Iterator[
 def _columns(names: list[str], wanted: Sequence[str]) -> list[int]:
     """The places of the wanted columns."""
     for column in wanted:
-        if column.isdigit():
+        if column.isdecimal():
             check(1 <= int(column) <= len(names), f"no column {column}: there are {len(names)}")
         else:
             check(column in names, f"no column '{column}'; there are {', '.join(names)}")
-    return [int(column) - 1 if column.isdigit() else names.index(column) for column in wanted]
+    return [int(column) - 1 if column.isdecimal() else names.index(column) for column in wanted]
 
 
 def _render(

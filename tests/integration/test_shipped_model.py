@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from model import Translator, checkpoint
+from model.glossary import Glossary
 from training.evaluate import quick_bleu
 from training.terms import bench_glossary
 from training.testset import load_test_set
@@ -68,6 +69,14 @@ def test_text_keeps_its_shape(translator: Translator) -> None:
 def test_capitals_are_translated_as_sentences_are(translator: Translator, text: str) -> None:
     capitals, sentence = (t.text for t in translator.translate([text, text.capitalize()], "en", "de"))
     assert capitals == sentence.replace("ß", "ẞ").upper() != text
+
+
+def test_a_term_in_capitals_stays_as_the_glossary_has_it(translator: Translator) -> None:
+    glossary = Glossary.of([("station", "Bahnhof")], ignore_case=True)
+    (found,) = translator.translate(["WHERE IS THE STATION?"], "en", "de", glossary=glossary, alignments=True)
+    assert "Bahnhof" in found.text and not found.warnings
+    link = next(link for link in found.hypotheses[0].alignment if found.text[link.target.start :].startswith("Bahnhof"))
+    assert "WHERE IS THE STATION?"[link.source.start : link.source.end] == "STATION?"
 
 
 def test_it_is_small_and_says_where_it_comes_from() -> None:

@@ -80,6 +80,12 @@ def test_all_placeholders_taken_is_an_error_not_a_wrong_text(vocabulary: Vocabul
         vocabulary.encode("\u2581" + "".join(NONCHARACTERS))
 
 
+def test_half_a_character_is_refused(vocabulary: Vocabulary) -> None:
+    for dropout in (0.0, 0.5):
+        with pytest.raises(UserError, match="half a surrogate pair"):
+            vocabulary.encode("caf\udce9", dropout)
+
+
 def test_save_and_load(vocabulary: Vocabulary, tmp_path: Path) -> None:
     path = tmp_path / "vocabulary.model"
     path.write_bytes(vocabulary.model)

@@ -33,6 +33,12 @@ def test_any_number_of_texts(client: Client) -> None:
     assert client.translate([], "en", "de") == []
 
 
+def test_what_is_no_text_is_refused_here(client: Client) -> None:
+    with pytest.raises(UserError, match="half a surrogate pair"):
+        client.translate(["a", "caf\udce9"], "en", "de")
+    assert [one.translated_text for one in client.translate(["a"], "en", "de")] == ["A"]
+
+
 def test_requests_hold_every_text_in_order() -> None:
     texts = ["a" * length for length in (0, 1, 15_000, 6_000, 50_000, 1)] + ["b"] * 600
     parts = list(requests_of(texts))

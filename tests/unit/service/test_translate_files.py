@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,16 @@ def test_a_folder_takes_a_file_each(tmp_path: Path) -> None:
         path.write_text(path.stem)
     job(paths, out)
     assert {path.name: path.read_text() for path in out.glob("?.txt")} == {"a.txt": "A", "b.txt": "B"}
+
+
+def test_a_file_whose_name_is_not_unicode(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    odd.write_bytes(b"ok\n\xff bad\nfine\n")
+    with pytest.raises(UserError, match="1 record could not be translated"):
+        job([odd], tmp_path / "out.txt")
+    assert (tmp_path / "out.txt").read_bytes() == b"OK\n\nFINE\n"
+    (error,) = (tmp_path / "out.txt.errors.jsonl").read_text().splitlines()
+    assert json.loads(error)["input"] == str(odd)
 
 
 def test_an_unknown_language_is_an_error_before_anything_is_read(tmp_path: Path) -> None:

@@ -59,11 +59,24 @@ def test_what_is_no_document() -> None:
             translated("docx", data)
 
 
+def test_a_damaged_document_is_known_before_it_is_translated(document: bytes) -> None:
+    with zipfile.ZipFile(io.BytesIO(document)) as archive:
+        places = {info.filename: info.header_offset for info in archive.infolist()}
+    for name in ("word/document.xml", "docProps/thumbnail.jpeg"):
+        at = places[name] + 30 + len(name) + 200  # behind the header of the file, in its data
+        with pytest.raises(UserError, match="not a Word document"):
+            translated("docx", document[:at] + bytes(8) + document[at + 8 :])
+
+
 def test_an_archive_that_unpacks_to_too_much() -> None:
     """No part alone is over the limit, and nothing is unpacked."""
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for number in range(5):
-            file.writestr(f"word/header{number}.xml", bytes(14 << 20))
-    with pytest.raises(UserError, match="73400320 bytes of text, the limit is 67108864"):
-        translated("docx", archive.getvalue())
+    for name, parts, message in (
+        ("word/header{}.xml", 5, "73400320 bytes of text when unpacked, the limit is 67108864"),
+        ("word/media/{}.bmp", 19, "278921216 bytes of all when unpacked, the limit is 268435456"),
+    ):
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file:
+            for number in range(parts):
+                file.writestr(name.format(number), bytes(14 << 20))
+        with pytest.raises(UserError, match=message):
+            translated("docx", archive.getvalue())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.errors import UserError
-from service.documents import FORMATS, Options
+from service.documents import FORMATS, Options, subtitles
+from service.documents.table import Dialect, OpenCellError, _joined
 
 
 def translated(
@@ -262,6 +265,45 @@ def test_subtitles() -> None:
     assert "X1:1\n- WHO?\n- {\\an8}ME.\n" in out
     one = translated("subtitles", b"1\n00:00:01,000 --> 00:00:02,500\na b\nc\n", lambda _: "long words here now")[0]
     assert one.endswith(b"\nlong words\nhere now\n")
+    close = "1\n00:00:01,000 --> 00:00:02,000\nhello.\n2\n00:00:03,000 --> 00:00:04,000\nbye,\nthen\n"
+    close += "00:05.000 --> 00:06.000\nend"
+    assert translated("subtitles", close.encode(), str.upper)[0].decode() == close.replace("hello", "HELLO").replace(
+        "bye,\nthen", "BYE,\nTHEN"
+    ).replace("end", "END")
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text(st.sampled_from("ab <>\t"), max_size=40), count=st.integers(1, 6))
+def test_subtitles_are_wrapped_at_the_nearest_spaces(text: str, count: int) -> None:
+    """The definition, which looks through the rest of the text for each line."""
+    lines, rest = [], text
+    for left in range(count, 1, -1):
+        spaces = list(re.finditer(r"\s+(?![^<>]*>)", rest.rstrip()))
+        if not spaces:
+            break
+        space = min(spaces, key=lambda match: abs(match.start() - len(rest) / left))
+        lines.append(rest[: space.start()])
+        rest = rest[space.end() :]
+    assert subtitles._wrap(text, count) == [*lines, rest]
+
+
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        ("<ul><li translate=no>Acme<li>two</ul><p>after", "<ul><li translate=no>Acme<li>TWO</ul><p>AFTER"),
+        ("<ul><li translate=no>a<ul><li>b</ul>c<li>d</ul>", "<ul><li translate=no>a<ul><li>b</ul>c<li>D</ul>"),
+        ("<ul><li translate=no>a</ul><p>b", "<ul><li translate=no>a</ul><p>B"),
+        ("<p translate=no>a <b>b</b><p>c</p>", "<p translate=no>a <b>b</b><p>C</p>"),
+        ("<div><p translate=no>a</div>b", "<div><p translate=no>a</div>B"),
+        ("<tr><td class=notranslate>a<td>b<tr><td>c", "<tr><td class=notranslate>a<td>B<tr><td>C"),
+        ("<dl><dt translate=no>a<dd>b</dl>", "<dl><dt translate=no>a<dd>B</dl>"),
+        ("<p>a <code>b</p><p>c</p>", "<p>A <code>B</p><p>C</p>"),
+        ("<div translate=no>a<div>b</div>c</div>d", "<div translate=no>a<div>b</div>c</div>D"),
+        ("<p>a</p><script>b", "<p>A</p><script>b"),
+    ],
+)
+def test_what_is_not_translated_ends(page: str, expected: str) -> None:
+    assert translated("html", page.encode(), str.upper)[0].decode() == expected
 
 
 def test_po() -> None:
@@ -283,11 +325,64 @@ def test_tables() -> None:
     expected = CSV.replace("a ", "A ").replace("quoted", "QUOTED").replace(", b", ", B").replace("two\nl", "TWO\nL")
     assert out.decode() == expected.replace("Lines", "LINES").replace('5" disk', '"5"" DISK"')
     assert not reasons
+    doubled = 'a,text\n1,"the ""one""\nand ""two"""\n'
+    assert translated("csv", doubled.encode(), str.upper) == (b'a,text\n1,"THE ""ONE""\nAND ""TWO"""\n', [])
     out, reasons = translated("csv", b'1;a\n2;"open\n3;b;c\n4;d\n', str.upper, columns=("2",))
     assert out == b"1;A\n4;D\n"
     assert [reason.split(":")[0] for reason in reasons] == ["malformed row", "a row of 3 cells, the first row has 2"]
-    with pytest.raises(UserError, match="no column 'text'; there are a, b"):
-        translated("csv", b"a,b\n1,2\n")
+    for column in ("text", "²"):
+        with pytest.raises(UserError, match=f"no column '{column}'; there are a, b"):
+            translated("csv", b"a,b\n1,2\n", columns=(column,))
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.lists(st.sampled_from(["a", '"', '""', ",", "\n", '",', ',"'])).map("".join))
+def test_a_row_goes_on_while_a_quoted_cell_is_open(text: str) -> None:
+    """The definition, which looks at the whole row again with each line."""
+    lines = text.splitlines(keepends=True)
+    wanted, at = [], 0
+    while at < len(lines):
+        ends = [end for end in range(at + 1, len(lines) + 1) if not is_open("".join(lines[at:end]))]
+        wanted.append("".join(lines[at : ends[0]]) if ends else lines[at])
+        at = ends[0] if ends else at + 1
+    raw = ((number, line.encode(), line, "") for number, line in enumerate(lines))
+    assert [row[2] for row in _joined(raw, Dialect(",", quoting=True))] == wanted
+
+
+def is_open(row: str) -> bool:
+    try:
+        Dialect(",", quoting=True).split(row)
+    except OpenCellError:
+        return True
+    except ValueError:
+        return False
+    return False
+
+
+@pytest.mark.parametrize(
+    ("format", "text"),
+    [
+        ("subtitles", "00:01.000 --> 00:02.000\n" + "a b\n" * 20_000),
+        ("subtitles", "00:01.000 --> 00:02.000\n" + 2 * ("<a " * 30_000 + "\n")),
+        ("subtitles", "00:01.000 --> 00:02.000\na" + " " * 100_000 + "b\nc\n"),
+        ("subtitles", "00:01.000 --> 00:02.000\na\n" + " " * 100_000 + "b\n"),
+        ("markdown", "x " + "{{ " * 20_000),
+        ("markdown", "x " + "{% " * 20_000),
+        ("markdown", "a<!-- " * 20_000),
+        ("markdown", "a" + " " * 100_000 + "b"),
+        ("markdown", "a" + "\xa0" * 100_000 + "b"),
+        ("markdown", "a" + "*" * 60_000 + " b"),
+        ("markdown", "a " + " ".join("`" * n for n in range(1, 400))),
+        ("html", "<code>" * 20_000 + "a"),
+        ("html", "<li translate=no>" * 20_000 + "a"),
+        ("csv", 'a,text\n1,"' + ("x" * 500 + '""\n') * 900 + '"\n'),
+    ],
+)
+def test_no_text_takes_long(format: str, text: str) -> None:
+    """Each took seconds to minutes where the rest of the text was looked at again and again."""
+    began = time.process_time()
+    assert translated(format, text.encode(), str.upper)[1] == []
+    assert time.process_time() - began < 10  # 0.1 to 0.5 s on a free core
 
 
 def test_jsonl() -> None:
