@@ -35,7 +35,8 @@ _MAYBE_ITEM = re.compile(rf"[{{%<@{EMOJI}]|://|www\.")  # none of these, no item
 _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"\d(?:(?:[\d.,:]|[ \xa0\u202f](?=\d{3}\b))*\d)?")  # 7; 3.5; 2:40; 1,000; 1 000
 _DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}")
-_AFTERNOON = re.compile(r"(1[01]|0?[1-9])((?::\d\d)?)\s*p\.?m\b", re.IGNORECASE)
+_FULL_HOUR = re.compile(r"\A(\d{1,2}):00\Z")
+_AFTERNOON = re.compile(r"(?<![\d:.,])(1[01]|0?[1-9])((?::\d\d)?)\s*p\.?m\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+")
 _LOOP_IN_WORD = re.compile(r"([^\W\d_]{1,30}?)\1{4,}")  # "hahahahaha", and loops in scripts without spaces
 
@@ -66,8 +67,11 @@ def changed_items(source: str, hypothesis: str) -> list[str]:
     if not _DIGIT.search(source):
         return changed
     source, hypothesis = _ITEM.sub(" ", source), _ITEM.sub(" ", hypothesis)
-    readings = [(text, _AFTERNOON.sub(_in_24_hours, text)) for text in (source, hypothesis)]
-    return changed + min(itertools.starmap(_lost_numbers, itertools.product(*readings)), key=len)
+    by_24_hours = _AFTERNOON.sub(_in_24_hours, source)
+    readings = [(source, hypothesis), (by_24_hours, hypothesis)]
+    if by_24_hours == source:  # the other language may be the one with a "pm"
+        readings = [(source, hypothesis), (source, _AFTERNOON.sub(_in_24_hours, hypothesis))]
+    return changed + min(itertools.starmap(_lost_numbers, readings), key=len)
 
 
 def _items(text: str) -> list[str]:
@@ -146,4 +150,6 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _digits(number: str) -> str:
-    return "".join(filter(str.isdigit, number.removesuffix(":00")))
+    """Without the zeros that a date or a clock may have or not: 05, 7:00."""
+    digits = "".join(filter(str.isdigit, _FULL_HOUR.sub(r"\1", number)))
+    return digits[1:] if len(digits) == 2 and digits[0] == "0" else digits

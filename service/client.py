@@ -182,7 +182,7 @@ class Client:
 
     def detect(self, text: str) -> list[tuple[str, float]]:
         """The likeliest languages of a text, best first, and their probabilities."""
-        answer = self._call("DetectLanguage", pb.DetectLanguageRequest(content=text))
+        answer = self._call("DetectLanguage", message(pb.DetectLanguageRequest, content=text))
         return [(language.language_code, language.confidence) for language in answer.languages]
 
     def models(self) -> list[pb.Model]:
@@ -274,7 +274,7 @@ class AsyncClient:
                 task.cancel()
 
     async def detect(self, text: str) -> list[tuple[str, float]]:
-        answer = await self._call("DetectLanguage", pb.DetectLanguageRequest(content=text))
+        answer = await self._call("DetectLanguage", message(pb.DetectLanguageRequest, content=text))
         return [(language.language_code, language.confidence) for language in answer.languages]
 
     async def models(self) -> list[pb.Model]:
@@ -348,21 +348,26 @@ def translate_requests(
     if formality not in by_name:
         raise UserError(f"unknown formality '{formality}'; choose from {', '.join(by_name)}")
     for contents in requests_of(texts):
-        try:
-            request = pb.TranslateRequest(
-                contents=contents,
-                mime_type="text/html" if html else "text/plain",
-                source_language_code=source,
-                target_language_code=target,
-                search=search_options(search),
-                num_hypotheses=search.nbest,
-                glossary_config=glossary_config(glossary, contents),
-                formality=by_name[formality],
-                include_alignment=alignments,
-            )
-        except UnicodeEncodeError:
-            raise UserError("a text holds half a surrogate pair, which is no character: it cannot be sent") from None
-        yield request
+        yield message(
+            pb.TranslateRequest,
+            contents=contents,
+            mime_type="text/html" if html else "text/plain",
+            source_language_code=source,
+            target_language_code=target,
+            search=search_options(search),
+            num_hypotheses=search.nbest,
+            glossary_config=glossary_config(glossary, contents),
+            formality=by_name[formality],
+            include_alignment=alignments,
+        )
+
+
+def message(kind: type[Message], **fields: Any) -> Any:
+    """UserError for what is no text."""
+    try:
+        return kind(**fields)
+    except UnicodeEncodeError:
+        raise UserError("a text holds half a surrogate pair, which is no character: it cannot be sent") from None
 
 
 def glossary_config(glossary: Glossary | str | None, texts: Sequence[str]) -> pb.GlossaryConfig | None:

@@ -79,10 +79,10 @@ class RunFolder:
         while len(snapshots) > kept:
             shutil.rmtree(self._path / snapshots.pop(0), ignore_errors=True)
 
-    def finish(self, average: dict[str, Tensor]) -> None:
-        """What is there once the run is over. Where nothing was validated, the last weights are the best."""
+    def finish(self, average: dict[str, Tensor], validated: bool) -> None:
+        """What is there once the run is over. Where nothing was ``validated``, the last weights are the best."""
         self.save("last", average)
-        if self._progress.best < 0.0:
+        if not validated:
             self.save("best", average)
         if snapshots := self._progress.snapshots:
             self.save("averaged", average_weights([self._path / name for name in snapshots]))

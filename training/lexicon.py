@@ -10,8 +10,6 @@ of these, the words and pairs of words that are common in the language at large,
 from __future__ import annotations
 
 import argparse
-import errno
-import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -108,15 +106,16 @@ def write_pairs(path: Path, found: Iterable[Pair]) -> int:
 
     Each is written when it is found, beside ``path`` until all are there: what is stopped keeps what it has.
     """
+    path, count = path.resolve(), 0
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial, count = path.with_name(f"{path.name}.partial"), 0
-    if path.is_dir():  # or the last line would say so, hours later
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    is_file = path.is_file() or not path.exists()
+    partial = path.with_name(f"{path.name}.partial") if is_file else path  # a pipe or a folder, which open() refuses
     with open(partial, "w", encoding="utf-8", buffering=1) as file:
         for source, target in found:
             file.write(f"{source}\t{target}\n")
             count += 1
-    partial.replace(path)
+    if is_file:
+        partial.replace(path)
     return count
 
 

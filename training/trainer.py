@@ -73,6 +73,8 @@ class Trainer:
         self.streamed = Account(list(itertools.compress(account.corpora, streams)))  # grow as they are read
         with self.accelerator.main_process_first():
             self.vocabulary = run_vocabulary(recipe, self.corpora, out, self.log)
+        for one in self.streamed.corpora:  # what the vocabulary took does not count
+            one.kept, one.dropped = 0, {}
         for test in self.tests:  # what the first validation will need
             self.vocabulary.tag(test.source), self.vocabulary.tag(test.target)
             scorers(["bleu"], test.target)
@@ -141,7 +143,7 @@ class Trainer:
 
         progress = self.progress
         self.log(str(progress))
-        self.stop = self._is_stale()
+        self.stop = self.stop or self._is_stale()
         started = saved = shown = window = time.monotonic()
         first, counted = progress.step, progress.tokens
         batches = self.batches()
@@ -176,10 +178,11 @@ class Trainer:
             self.stop = self._agree(self.stop or (now - started) / 3600 > self.config.max_hours)
         bar.close()
         self._save_state()
+        validated = bool(self.tests) and progress.best >= 0.0
         if self.folder:
-            self.folder.finish(self.average)
+            self.folder.finish(self.average, validated)
         self._log_left_out()
-        best = f"best BLEU {progress.best:.2f}" if progress.best >= 0.0 else "never validated, its last weights are"
+        best = f"best BLEU {progress.best:.2f}" if validated else "never validated, its last weights are"
         self.log(f"stopped: {progress}; {best} in {self.out / 'best'}")
         self.accelerator.end_training()
 
@@ -257,15 +260,15 @@ class Trainer:
                 found = translator.translate(sources, test.source, test.target, validation.search)
                 bleu = quick_bleu([t.text for t in found], references, test.target)
                 scores[f"{test.name}.{test.source}-{test.target}"] = bleu
-            mean = sum(scores.values()) / max(1, len(scores))
-            self._record({f"bleu/{name}": score for name, score in scores.items()} | {"bleu": mean})
-            listed = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
-            self.log(f"{progress}: BLEU {listed} ({time.monotonic() - began:.0f} s)")
+            mean = sum(scores.values()) / len(scores) if scores else -1.0
+            if scores:
+                self._record({f"bleu/{name}": score for name, score in scores.items()} | {"bleu": mean})
+                listed = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
+                self.log(f"{progress}: BLEU {listed} ({time.monotonic() - began:.0f} s)")
             self._log_left_out()
-            better = bool(scores) and mean > progress.best
+            better = mean > progress.best
             progress.stale = 0 if better else progress.stale + 1
-            if better:
-                progress.best = mean
+            progress.best = max(progress.best, mean)
             if better or not scores:
                 self.folder.save("best", self.average)
             if self.config.average_checkpoints:
@@ -279,7 +282,7 @@ class Trainer:
 
     def _log_left_out(self) -> None:
         if self.streamed.corpora:
-            self.log(str(self.streamed))
+            self.log(f"streamed since the start, repetitions included:\n{self.streamed}")
         if self.mixture.too_long:
             counts = ", ".join(f"{count:,} of {name}" for name, count in self.mixture.too_long.items())
             self.log(f"left out since the start, longer than max_tokens = {self.config.max_tokens}: {counts}")

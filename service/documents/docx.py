@@ -8,6 +8,7 @@ text that was deleted under tracking, charts, properties.
 from __future__ import annotations
 
 import io
+import lzma
 import re
 import shutil
 import zipfile
@@ -24,6 +25,7 @@ from service.documents.record import DOCUMENT_BYTES, Options, Record, read_whole
 _PARTS = re.compile(r"word/(?:document|header\d*|footer\d*|footnotes|endnotes)\.xml")
 _TEXT_BYTES = 4 * DOCUMENT_BYTES  # of all parts that hold text, unpacked
 _UNPACKED_BYTES = 16 * DOCUMENT_BYTES  # of all, pictures included
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, ValueError)  # what zipfile makes of it
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 _BREAKS = frozenset(_W + name for name in ("tab", "br", "cr", "ptab"))
@@ -49,7 +51,7 @@ def read(file: BinaryIO, options: Options) -> Iterator[Record]:
             parts = {info.filename: archive.read(info) for info in infos}
         parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True)
         trees = {name: etree.fromstring(content, parser) for name, content in parts.items()}
-    except (zipfile.BadZipFile, zlib.error, etree.XMLSyntaxError, NotImplementedError, RuntimeError, EOFError) as error:
+    except (*_DAMAGED, etree.XMLSyntaxError, NotImplementedError, RuntimeError, EOFError) as error:
         raise UserError(f"not a Word document (.docx): {' '.join(str(error).split())}") from None
     if "word/document.xml" not in trees:
         raise UserError("not a Word document (.docx): it has no word/document.xml")

@@ -29,14 +29,18 @@ BLOCKS = frozenset(
     "address article aside blockquote center details dialog dir div dl fieldset figcaption figure footer form h1 h2 h3"
     " h4 h5 h6 header hgroup hr main menu nav ol p pre search section table ul".split()
 )
-# Elements whose end tag may be left out: the start tags that end them, unless within one of these
+# Elements whose end tag may be left out, or is forgotten: the start tags that end them, unless within one of these
 IMPLIED_END = {
-    "p": (BLOCKS, frozenset[str]()),
+    "p": (BLOCKS, frozenset("button object template textarea svg math".split())),
     "li": (frozenset(["li"]), frozenset(["ul", "ol", "menu"])),
     **dict.fromkeys(["dt", "dd"], (frozenset(["dt", "dd"]), frozenset(["dl"]))),
     **dict.fromkeys(["td", "th"], (frozenset(["td", "th", "tr", "tbody", "tfoot"]), frozenset(["table"]))),
     "tr": (frozenset(["tr", "tbody", "tfoot"]), frozenset(["table"])),
+    **dict.fromkeys(["thead", "tbody", "tfoot"], (frozenset(["tbody", "tfoot"]), frozenset(["table"]))),
     "option": (frozenset(["option", "optgroup"]), frozenset(["select"])),
+    "optgroup": (frozenset(["optgroup"]), frozenset(["select"])),
+    **dict.fromkeys(["rt", "rp"], (frozenset(["rt", "rp"]), frozenset(["ruby"]))),
+    **dict.fromkeys(CODE, (frozenset[str](), frozenset[str]())),
 }
 VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
 ATTRIBUTES = frozenset(["alt", "title", "placeholder", "aria-label"])
@@ -102,21 +106,18 @@ def _tokens(text: str) -> Iterator[tuple[str, Piece | None]]:
     skipped, start = "", 0  # inside an element that is not translated: its name and place,
     inside: Counter[str] = Counter()  # and what is open in it
     tokens = [*_Tokenizer(text).tokens, (len(text), "", "", False)]
-    last_end = {tag: begin for begin, kind, tag, _ in tokens if kind == "end"}
     for (begin, kind, tag, excluded), (end, *_) in pairwise(tokens):
         raw = text[begin:end]
         if skipped in IMPLIED_END and _ends(skipped, kind, tag, inside):
-            yield text[start:begin], None
+            yield _whole(text[start:begin], skipped)
             skipped = ""
         if skipped:
             if kind == "end" and tag == skipped and not inside[tag]:
-                raw = text[start:end]
-                visible = _SPACE.sub(" ", html.unescape(re.sub(r"<[^<>]*>", "", raw)))
-                yield raw, Piece(FIXED, raw, visible) if skipped in INLINE else None
+                yield _whole(text[start:end], skipped)
                 skipped = ""
             elif tag not in VOID:
                 inside[tag] = max(0, inside[tag] + {"start": 1, "end": -1}.get(kind, 0))
-        elif kind == "start" and (tag in SKIPPED or excluded) and tag not in VOID and _is_closed(tag, begin, last_end):
+        elif kind == "start" and (tag in SKIPPED or excluded) and tag not in VOID:
             skipped, start = tag, begin
             inside.clear()
         elif kind == "text":
@@ -134,19 +135,21 @@ def _tokens(text: str) -> Iterator[tuple[str, Piece | None]]:
         yield text[start:], None
 
 
+def _whole(raw: str, skipped: str) -> tuple[str, Piece | None]:
+    """An element that is not translated."""
+    visible = _SPACE.sub(" ", html.unescape(re.sub(r"<[^<>]*>", "", raw)))
+    return raw, Piece(FIXED, raw, visible) if skipped in INLINE else None
+
+
 def _ends(skipped: str, kind: str, tag: str, inside: Counter[str]) -> bool:
     """Whether an element without an end tag ends before this token: at one like it, or where what it stands in ends."""
     starts, within = IMPLIED_END[skipped]
     if any(inside[one] for one in within):
         return False
     if kind == "end":
-        return tag != skipped and tag not in INLINE and not inside[tag]
+        is_stray = tag in INLINE or tag in VOID or (tag == "p" and skipped not in CODE)
+        return tag != skipped and not is_stray and not inside[tag]
     return kind == "start" and tag in starts
-
-
-def _is_closed(tag: str, begin: int, last_end: dict[str, int]) -> bool:
-    """Whether what begins here is to be skipped: not to the end of the page, because an end tag was forgotten."""
-    return tag in IMPLIED_END or tag in SKIPPED - CODE or last_end.get(tag, -1) > begin
 
 
 def _attributes(tag: str, raw: str) -> tuple[tuple[int, int, str], ...]:

@@ -256,12 +256,17 @@ def weights(run: Path, name: str) -> bytes:
 
 
 def test_without_validation_the_last_weights_are_the_best(language: Path, tmp_path: Path) -> None:
-    recipe, run = load_recipe(recipe_file(language, "blind", steps=4)), tmp_path / "run"
+    blind, run = recipe_file(language, "blind", steps=4), tmp_path / "run"
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    train(load_recipe(language / "blind.toml", ["training.max_steps=2"]), run)
-    train(recipe, run, resume=True)
+    for steps in (2, 4):  # not yet validated
+        train(load_recipe(blind, [f"training.max_steps={steps}"]), run, resume=True)
+        assert weights(run, "best") == weights(run, "last")
+        assert f"step {steps}," in (run / "best" / "MODEL_CARD.md").read_text()
+    blind.write_text(blind.read_text().split("[[validation]]")[0])  # never
+    (run / "state.safetensors").unlink()
+    train(load_recipe(blind, ["training.max_steps=7", "training.validate_steps=2"]), run, resume=True)
     assert weights(run, "best") == weights(run, "last")
-    assert "step 4," in (run / "best" / "MODEL_CARD.md").read_text()
+    assert list(losses(run)) == [1, 2, 3, 4, 5, 6, 7]  # from step 4
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
@@ -279,6 +284,13 @@ def test_where_the_state_is_lost_the_best_weights_go_on(language: Path, tmp_path
     found.run()
     assert weights(run, "best") == before != weights(run, "last")
     assert list(losses(run))[-2:] == [5, 6]
+
+
+def test_a_stop_before_the_first_step_is_one(language: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = Trainer(load_recipe(recipe_file(language, "early", steps=3)), tmp_path / "run", resume=False)
+    monkeypatch.setattr(trainer, "log", lambda line: line.startswith("step 0") and os.kill(os.getpid(), signal.SIGTERM))
+    trainer.run()
+    assert trainer.interrupted and trainer.progress.step == 0
 
 
 def test_what_patience_ended_stays_ended(language: Path, tmp_path: Path) -> None:

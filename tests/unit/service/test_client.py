@@ -36,6 +36,8 @@ def test_any_number_of_texts(client: Client) -> None:
 def test_what_is_no_text_is_refused_here(client: Client) -> None:
     with pytest.raises(UserError, match="half a surrogate pair"):
         client.translate(["a", "caf\udce9"], "en", "de")
+    with pytest.raises(UserError, match="half a surrogate pair"):
+        client.detect("caf\udce9")
     assert [one.translated_text for one in client.translate(["a"], "en", "de")] == ["A"]
 
 

@@ -45,6 +45,9 @@ def test_what_was_found_before_a_stop_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "out.tsv.partial").read_text() == "a\tb\n"
     assert lexicon.write_pairs(tmp_path / "out.tsv", [("a", "b"), ("c", "d")]) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["out.tsv"]
+    (tmp_path / "link.tsv").symlink_to(tmp_path / "out.tsv")
+    lexicon.write_pairs(tmp_path / "link.tsv", [("e", "f")])
+    assert (tmp_path / "link.tsv").is_symlink() and (tmp_path / "out.tsv").read_text() == "e\tf\n"
 
 
 def test_what_ends_well_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

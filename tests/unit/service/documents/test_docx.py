@@ -66,6 +66,9 @@ def test_a_damaged_document_is_known_before_it_is_translated(document: bytes) ->
         at = places[name] + 30 + len(name) + 200  # behind the header of the file, in its data
         with pytest.raises(UserError, match="not a Word document"):
             translated("docx", document[:at] + bytes(8) + document[at + 8 :])
+    end = document.rindex(b"PK\5\6") + 12  # where the size of the directory stands, and its place
+    with pytest.raises(UserError, match="not a Word document"):
+        translated("docx", document[:end] + b"\xff" * 8 + document[end + 8 :])
 
 
 def test_an_archive_that_unpacks_to_too_much() -> None:

@@ -297,7 +297,16 @@ def test_subtitles_are_wrapped_at_the_nearest_spaces(text: str, count: int) -> N
         ("<div><p translate=no>a</div>b", "<div><p translate=no>a</div>B"),
         ("<tr><td class=notranslate>a<td>b<tr><td>c", "<tr><td class=notranslate>a<td>B<tr><td>C"),
         ("<dl><dt translate=no>a<dd>b</dl>", "<dl><dt translate=no>a<dd>B</dl>"),
-        ("<p>a <code>b</p><p>c</p>", "<p>A <code>B</p><p>C</p>"),
+        ("<p>a <code>b</p><p>c <code>d</code> e</p>f", "<p>A <code>b</p><p>C <code>d</code> E</p>F"),
+        ("<html translate=no><body><p>a", "<html translate=no><body><p>a"),
+        (
+            "<table><thead translate=no><tr><th>a<tbody><tr><td>b",
+            "<table><thead translate=no><tr><th>a<tbody><tr><td>B",
+        ),
+        ("<section translate=no><p>a</p>b", "<section translate=no><p>a</p>b"),
+        ("<p translate=no>a</br>b</b>c<p>d", "<p translate=no>a</br>b</b>c<p>D"),
+        ("<li translate=no>a</p>b<li>c", "<li translate=no>a</p>b<li>C"),
+        ("<p translate=no>a<button><div>b</div></button>c<p>d", "<p translate=no>a<button><div>b</div></button>c<p>D"),
         ("<div translate=no>a<div>b</div>c</div>d", "<div translate=no>a<div>b</div>c</div>D"),
         ("<p>a</p><script>b", "<p>A</p><script>b"),
     ],
@@ -363,18 +372,14 @@ def is_open(row: str) -> bool:
     ("format", "text"),
     [
         ("subtitles", "00:01.000 --> 00:02.000\n" + "a b\n" * 20_000),
-        ("subtitles", "00:01.000 --> 00:02.000\n" + 2 * ("<a " * 30_000 + "\n")),
-        ("subtitles", "00:01.000 --> 00:02.000\na" + " " * 100_000 + "b\nc\n"),
-        ("subtitles", "00:01.000 --> 00:02.000\na\n" + " " * 100_000 + "b\n"),
-        ("markdown", "x " + "{{ " * 20_000),
-        ("markdown", "x " + "{% " * 20_000),
+        ("subtitles", "00:01.000 --> 00:02.000\n" + 2 * ("<a " * 60_000 + "\n")),
+        ("subtitles", "00:01.000 --> 00:02.000\na" + " " * 200_000 + "b\nc\n"),
+        ("subtitles", "00:01.000 --> 00:02.000\na\n" + " " * 200_000 + "b\n"),
+        ("markdown", "x " + "{{ " * 40_000),
+        ("markdown", "x " + "{% " * 40_000),
         ("markdown", "a<!-- " * 20_000),
-        ("markdown", "a" + " " * 100_000 + "b"),
-        ("markdown", "a" + "\xa0" * 100_000 + "b"),
-        ("markdown", "a" + "*" * 60_000 + " b"),
-        ("markdown", "a " + " ".join("`" * n for n in range(1, 400))),
-        ("html", "<code>" * 20_000 + "a"),
-        ("html", "<li translate=no>" * 20_000 + "a"),
+        ("markdown", "a" + " " * 200_000 + "b"),
+        ("markdown", "a" + "*" * 500_000 + " b"),
         ("csv", 'a,text\n1,"' + ("x" * 500 + '""\n') * 900 + '"\n'),
     ],
 )
@@ -382,7 +387,7 @@ def test_no_text_takes_long(format: str, text: str) -> None:
     """Each took seconds to minutes where the rest of the text was looked at again and again."""
     began = time.process_time()
     assert translated(format, text.encode(), str.upper)[1] == []
-    assert time.process_time() - began < 10  # 0.1 to 0.5 s on a free core
+    assert time.process_time() - began < 10  # 0.1 to 1 s on a free core
 
 
 def test_jsonl() -> None:
