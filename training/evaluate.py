@@ -242,7 +242,7 @@ def scorers(names: Sequence[str], target: str) -> dict[str, Metric]:
         return {name: make[name]() for name in names}
     except (ImportError, RuntimeError):
         raise UserError(
-            f"BLEU for '{target}' needs a tokenizer: pip install 'sacrebleu[{target}]', or --metrics chrf"
+            f"BLEU for '{target}' needs a tokenizer: pip install 'sacrebleu[{target}]'; chrF needs none"
         ) from None
 
 
