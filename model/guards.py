@@ -11,7 +11,6 @@ Uhr" is "8:00 p.m."
 from __future__ import annotations
 
 import functools
-import itertools
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -67,11 +66,10 @@ def changed_items(source: str, hypothesis: str) -> list[str]:
     if not _DIGIT.search(source):
         return changed
     source, hypothesis = _ITEM.sub(" ", source), _ITEM.sub(" ", hypothesis)
-    by_24_hours = _AFTERNOON.sub(_in_24_hours, source)
-    readings = [(source, hypothesis), (by_24_hours, hypothesis)]
-    if by_24_hours == source:  # the other language may be the one with a "pm"
-        readings = [(source, hypothesis), (source, _AFTERNOON.sub(_in_24_hours, hypothesis))]
-    return changed + min(itertools.starmap(_lost_numbers, readings), key=len)
+    other = _AFTERNOON.sub(_in_24_hours, source), hypothesis
+    if other[0] == source:  # the other language may be the one with a "pm"
+        other = source, _AFTERNOON.sub(_in_24_hours, hypothesis)
+    return changed + min(_lost_numbers(source, hypothesis), _lost_numbers(*other), key=len)
 
 
 def _items(text: str) -> list[str]:

@@ -28,7 +28,7 @@ from training.evaluate import quick_bleu, score
 from training.experts import draw as draw_experts
 from training.experts import expert_use
 from training.recipe import Recipe, load_recipe
-from training.state import records, write_atomically
+from training.state import LOG, records, write_atomically
 from training.testset import TestSet
 
 RESULT = "compared.json"
@@ -116,7 +116,7 @@ def _run(
 
 def _check_complete(recipe: Recipe, folder: Path) -> None:
     """A run that was asked to stop ends well, but early."""
-    limits, last = recipe.training, records(folder / "log.jsonl")[-1]["step"]
+    limits, last = recipe.training, records(folder / LOG)[-1]["step"]
     if last + limits.log_steps <= limits.max_steps and not limits.patience and limits.max_hours > 1e5:
         raise UserError(f"{folder} stopped at step {last} of {limits.max_steps}; the same command goes on with it")
 
@@ -135,7 +135,7 @@ def _scored(
     texts = [found.text for found in translator.translate(test.sources, test.source, test.target, search)]
     (folder / "hypotheses.txt").write_text("".join(f"{' '.join(t.split())}\n" for t in texts), encoding="utf-8")
     report = score(texts, test.references, ["bleu"], test.target)[0]
-    logged = records(folder / "log.jsonl")
+    logged = records(folder / LOG)
     speeds = [record["tokens_per_second"] for record in logged if "tokens_per_second" in record]
     lengths = [len(translator.vocabulary.source_ids(text, test.target)) for text in test.sources]
     return Run(

@@ -17,7 +17,7 @@ from model.config import ModelConfig
 from model.vocabulary import Vocabulary
 from training.corpus import LoadedCorpus, StreamedCorpus
 from training.recipe import Recipe
-from training.state import average_weights, records, write_atomically
+from training.state import LOG, average_weights, records, write_atomically
 
 
 @dataclass
@@ -62,7 +62,7 @@ class RunFolder:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
         line = {"step": step, "tokens": tokens, "time": round(time.time(), 1)} | values
-        with (self._path / "log.jsonl").open("a", encoding="utf-8") as file:
+        with (self._path / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def save(self, name: str, weights: dict[str, Tensor]) -> None:
@@ -88,7 +88,7 @@ class RunFolder:
             self.save("averaged", average_weights([self._path / name for name in snapshots]))
         from training.curves import draw_curves
 
-        draw_curves(self._path / "log.jsonl", self._path / "curves.png")
+        draw_curves(self._path / LOG, self._path / "curves.png")
 
 
 def run_vocabulary(

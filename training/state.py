@@ -22,6 +22,8 @@ from model.config import check
 from model.errors import UserError
 from model.transformer import Transformer
 
+STATE, LOG = "state.safetensors", "log.jsonl"  # in the folder of a run
+
 
 def save_state(
     path: Path,

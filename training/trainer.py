@@ -39,10 +39,9 @@ from training.folder import Progress, RunFolder, best_progress, run_vocabulary
 from training.loss import LossModel
 from training.recipe import Recipe
 from training.schedule import learning_rate
-from training.state import forget_records_after, grown, load_state, save_state
+from training.state import LOG, STATE, forget_records_after, grown, load_state, save_state
 from training.testset import check_names, load_test_set
 
-STATE, LOG = "state.safetensors", "log.jsonl"
 MAX_HELPERS = 8  # each prepares 370,000 target tokens a second
 
 

@@ -137,8 +137,9 @@ def _tokens(text: str) -> Iterator[tuple[str, Piece | None]]:
 
 def _whole(raw: str, skipped: str) -> tuple[str, Piece | None]:
     """An element that is not translated."""
-    visible = _SPACE.sub(" ", html.unescape(re.sub(r"<[^<>]*>", "", raw)))
-    return raw, Piece(FIXED, raw, visible) if skipped in INLINE else None
+    if skipped not in INLINE:
+        return raw, None
+    return raw, Piece(FIXED, raw, _SPACE.sub(" ", html.unescape(re.sub(r"<[^<>]*>", "", raw))))
 
 
 def _ends(skipped: str, kind: str, tag: str, inside: Counter[str]) -> bool:

@@ -97,7 +97,7 @@ def _joined(lines: Iterator[Raw], dialect: Dialect) -> Iterator[Raw]:
                 waiting.extendleft(reversed(used[1:]))
                 used = [(*first[:3], "malformed row: a quoted cell that does not end")]
                 break
-            is_open = _is_open('"' + more[2], dialect)
+            is_open = _is_open('"' + more[2], dialect)  # the line stands in a quoted cell: as if one began with it
         yield first[0], b"".join(line[1] for line in used), "".join(line[2] for line in used), used[0][3]
 
 
