@@ -60,11 +60,11 @@ def unsupported(model: Transformer) -> str:
     return ""
 
 
-def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Float32 (..., N, M) -> the nearest 8-bit integers and what they count, (..., N, 1). Of what they stand for it
-    gives the same integers again.
+def quantise(weight: Tensor, most: int = 127) -> tuple[Tensor, Tensor]:
+    """Float32 (..., N, M) -> the nearest integers from -most to most and what they count, (..., N, 1). Of what they
+    stand for it gives the same integers again.
     """
-    scale = weight.abs().amax(-1, keepdim=True).clamp_min(1e-12) / 127.0
+    scale = weight.abs().amax(-1, keepdim=True).clamp_min(1e-12) / most
     return (weight / scale).round().to(torch.int8), scale
 
 

@@ -341,19 +341,19 @@ def evaluate(
 
 @main.command(short_help="Convert a checkpoint.")
 @click.argument("output", type=click.Path(path_type=Path), metavar="DIR")
-@click.option("--to", "form", type=click.Choice(["ctranslate2", "int8"]), required=True)
+@click.option("--to", "form", type=click.Choice(["ctranslate2", "int6"]), required=True)
 @click.option("--checkpoint", type=click.Path(path_type=Path), metavar="DIR", help="Instead of the shipped one.")
-@click.option("--card", type=click.Path(path_type=Path), metavar="FILE", help="int8: another model card.")
+@click.option("--card", type=click.Path(path_type=Path), metavar="FILE", help="int6: another model card.")
 def export(output: Path, form: str, checkpoint: Path | None, card: Path | None) -> None:
-    """Write a checkpoint into the folder DIR: as a CTranslate2 model, or as a checkpoint of a quarter of the size."""
+    """Write a checkpoint into the folder DIR: as a CTranslate2 model, or as a checkpoint of a sixth of the size."""
     from model.checkpoint import PRETRAINED
-    from training.export import to_ctranslate2, to_int8
+    from training.export import to_ctranslate2, to_int6
 
-    if form == "int8":
-        to_int8(checkpoint or PRETRAINED, output, card)
+    if form == "int6":
+        to_int6(checkpoint or PRETRAINED, output, card)
         return
     if card:
-        raise UserError("--card goes with --to int8; a CTranslate2 model has no card")
+        raise UserError("--card goes with --to int6; a CTranslate2 model has no card")
     to_ctranslate2(checkpoint or PRETRAINED, output)
 
 

@@ -1,4 +1,4 @@
-"""Export: the same weights as a CTranslate2 model, or as a checkpoint of a quarter of the size.
+"""Export: the same weights as a CTranslate2 model, or as a checkpoint of a sixth of the size.
 
 CTranslate2 reads the same pieces: source tokens are ``<2de>`` pieces ``</s>``, the decoder starts from ``<s>``.
 It does not know which control symbols a translation must never hold (pass ``suppress_sequences``, if it matters)
@@ -54,8 +54,8 @@ def to_ctranslate2(checkpoint_dir: str | Path, output_dir: str | Path) -> Path:
     return output
 
 
-def to_int8(checkpoint_dir: str | Path, output_dir: str | Path, card: Path | None = None) -> Path:
-    """Write the checkpoint in 8-bit integers, a quarter of the size, with the model card ``card`` or the one it has.
+def to_int6(checkpoint_dir: str | Path, output_dir: str | Path, card: Path | None = None) -> Path:
+    """Write the checkpoint in 6-bit integers, a sixth of the size, with the model card ``card`` or the one it has.
 
     Returns ``output_dir``. UserError where it exists; CheckpointError for a bad checkpoint.
     """
@@ -65,7 +65,7 @@ def to_int8(checkpoint_dir: str | Path, output_dir: str | Path, card: Path | Non
         text = card.read_text(encoding="utf-8") if card else loaded.card
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the model card {card}: {error}; it must be a text file in UTF-8") from None
-    checkpoint.save(output, loaded.config, loaded.weights, loaded.vocabulary, text, int8=True)
+    checkpoint.save(output, loaded.config, loaded.weights, loaded.vocabulary, text, compact=True)
     return output
 
 

@@ -20,7 +20,7 @@ from model.search import SearchPool, SearchResult
 from model.transformer import EncoderDecoder
 from model.vocabulary import EOS, Vocabulary
 from service.cli import main
-from training.export import to_ctranslate2, to_int8
+from training.export import to_ctranslate2, to_int6
 
 ctranslate2 = pytest.importorskip("ctranslate2")
 
@@ -132,24 +132,24 @@ def test_the_vocabulary_lies_beside_the_model(checkpoint_directory: Path, tmp_pa
     assert EOS not in map(vocabulary.id, result.hypotheses[0])
 
 
-def test_a_small_checkpoint_decodes_to_the_same_integers(checkpoint_directory: Path, tmp_path: Path) -> None:
+def test_a_small_checkpoint_holds_the_nearest_integers(checkpoint_directory: Path, tmp_path: Path) -> None:
     """Through the command line, with a card of its own; what is there already is never replaced."""
     small, card = tmp_path / "small", tmp_path / "card.md"
     card.write_text("# Small ä\n", encoding="utf-8")
-    arguments = ["export", "--to", "int8", str(small), "--checkpoint", str(checkpoint_directory), "--card", str(card)]
+    arguments = ["export", "--to", "int6", str(small), "--checkpoint", str(checkpoint_directory), "--card", str(card)]
     run = CliRunner().invoke(main, arguments)
     assert run.exit_code == 0, run.output
     loaded, before = checkpoint.load(small), checkpoint.load(checkpoint_directory)
     assert loaded.card == "# Small ä\n" and loaded.config == before.config
     for name, weight in before.weights.items():
         if weight.ndim > 1:
-            assert torch.equal(quantise(loaded.weights[name])[0], quantise(weight)[0])
+            assert torch.equal(quantise(loaded.weights[name], 31)[0], quantise(weight, 31)[0])
     assert CliRunner().invoke(main, arguments).exit_code == 2
     with pytest.raises(UserError, match="exists already"):
-        to_int8(checkpoint_directory, tmp_path)
+        to_int6(checkpoint_directory, tmp_path)
     card.write_bytes(b"\xff")
     with pytest.raises(UserError, match=r"cannot read the model card .*UTF-8"):
-        to_int8(checkpoint_directory, tmp_path / "other", card)
+        to_int6(checkpoint_directory, tmp_path / "other", card)
 
 
 def test_bad_input_is_one_clear_line(
