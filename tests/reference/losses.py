@@ -1,4 +1,4 @@
-"""The smoothed loss by its definition, in float64, with autograd's gradients."""
+"""The losses by their definitions, in float64, with autograd's gradients."""
 
 from __future__ import annotations
 
@@ -16,3 +16,9 @@ def smoothed_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, smoot
             wanted[label] += 1.0 - smoothing
             loss = loss - (wanted * log_probabilities).sum()
     return loss
+
+
+def divergence(first: Tensor, second: Tensor, weight: Tensor, labels: Tensor, pad: int) -> Tensor:
+    """Sum over real tokens of KL(p || q) + KL(q || p), p and q the distributions of two hidden states (N, E)."""
+    p, q = ((hidden[labels != pad] @ weight.T).softmax(-1) for hidden in (first, second))
+    return (p * (p / q).log()).sum() + (q * (q / p).log()).sum()

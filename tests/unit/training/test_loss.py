@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from reference import losses
 
 from model.vocabulary import PAD
-from training.loss import CHUNK, smoothed_cross_entropy, symmetric_divergence
+from training.loss import CHUNK, smoothed_cross_entropy
 
 
 def example(count: int, seed: int, vocab_size: int = 11, width: int = 6) -> tuple[torch.Tensor, ...]:
@@ -91,22 +91,26 @@ def test_bfloat16_states_with_float32_weights() -> None:
     assert (low.grad.dtype, full.grad.dtype) == (torch.bfloat16, torch.float32)
 
 
-@pytest.mark.parametrize("count", [1, 7, CHUNK + 1])
-def test_divergence_and_gradients_equal_the_definition(count: int) -> None:
-    first, weight, _ = example(count, 3)
+@pytest.mark.parametrize("count", [1, 7, CHUNK + 1, 2 * CHUNK + 300])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_r_drop_and_its_gradients_equal_the_definition(count: int, smoothing: float) -> None:
+    first, weight, labels = example(count, 3)
     second = example(count, 4)[0]
-    ours = [tensor.clone().requires_grad_() for tensor in (first, second, weight)]
+    ours = [torch.cat((first, second)).requires_grad_(), weight.clone().requires_grad_()]
     exact = [tensor.double().requires_grad_() for tensor in (first, second, weight)]
-    found = symmetric_divergence(*ours)
-    p, q = ((hidden @ exact[2].T).softmax(-1) for hidden in exact[:2])
-    wanted = (p * (p / q).log()).sum() + (q * (q / p).log()).sum()
-    assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
-    found.backward()
-    wanted.backward()
-    for a, b in zip(ours, exact, strict=True):
-        torch.testing.assert_close(a.grad, b.grad.float(), atol=1e-4, rtol=1e-4)
+    loss, likelihood = smoothed_cross_entropy(*ours, labels, smoothing, r_drop=3.0)
+    plain = [losses.smoothed_cross_entropy(hidden, exact[2], labels, smoothing, PAD) for hidden in exact[:2]]
+    wanted = (plain[0] + plain[1]) / 2 + 3.0 / 4 * losses.divergence(*exact, labels, PAD)
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+    both = sum(losses.smoothed_cross_entropy(hidden, exact[2], labels, 0.0, PAD) for hidden in exact[:2])
+    assert likelihood.item() == pytest.approx(both.item() / 2, rel=1e-5)
+    (loss * 0.37).backward()
+    (wanted * 0.37).backward()
+    for found, right in zip(ours, (torch.cat((exact[0].grad, exact[1].grad)), exact[2].grad), strict=True):
+        torch.testing.assert_close(found.grad, right.float(), atol=1e-4, rtol=1e-4)
 
 
 def test_what_does_not_differ_has_no_divergence() -> None:
-    hidden, weight, _ = example(20, 5)
-    assert symmetric_divergence(hidden, hidden.clone(), weight).item() == 0.0
+    hidden, weight, labels = example(20, 5)
+    twice = smoothed_cross_entropy(torch.cat((hidden, hidden)), weight, labels, 0.1, r_drop=5.0)
+    torch.testing.assert_close(twice, smoothed_cross_entropy(hidden, weight, labels, 0.1))
