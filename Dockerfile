@@ -9,7 +9,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends g++ && rm -rf /
 RUN python -m venv /opt/nmt
 WORKDIR /src
 COPY . .
-RUN /opt/nmt/bin/pip install -c constraints.txt .
+RUN /opt/nmt/bin/pip install -c constraints.txt '.[otel]'
 
 FROM python:3.12-slim-bookworm
 COPY --from=build /opt/nmt /opt/nmt

@@ -68,6 +68,8 @@ def main() -> None:
 @click.option("--seed", type=int, metavar="N", help="With --sampling.  [default: 0]")
 @click.option("--checkpoint", metavar="DIR", help="The model to use instead of the shipped one.")
 @click.option("--server", metavar="HOST:PORT", help="Let a running 'nmt serve' translate.")
+@click.option("--token-file", metavar="FILE", help="With --server: the token that it wants.")
+@click.option("--tls", metavar="FILE", help='With --server: PEM of its authority, or "system" for those trusted here.')
 def translate(
     files: tuple[Path, ...],
     source: str,
@@ -85,6 +87,8 @@ def translate(
     ignore_case: bool,
     checkpoint: str | None,
     server: str | None,
+    token_file: str | None,
+    tls: str | None,
     **search: Any,
 ) -> None:
     """Translate FILEs, or the lines of standard input. Of plain text, the same number of lines comes out, in order.
@@ -109,6 +113,8 @@ def translate(
 
     if server and checkpoint:
         raise UserError("--server translates with the server's model: leave out --checkpoint")
+    if (token_file or tls) and not server:
+        raise UserError("--token-file and --tls go with --server")
     config = search_config({name: value for name, value in search.items() if value is not None})
     named = tuple(name.strip() for name in columns.split(",")) if columns else ()
     if ignore_case and not glossary:
@@ -130,10 +136,12 @@ def translate(
             raise UserError(f"--engine ray needs the extra 'ray': pip install 'nmt[ray]' ({error})") from None
         run_on_ray(job, functools.partial(load_translator, checkpoint))
     elif server:
+        from service.access import read_tokens
         from service.client import Client
 
-        with Client(server) as client:
-            run(job, client, client.models()[0].name)
+        token = read_tokens(token_file)[0].decode() if token_file else ""
+        with Client(server, token=token, tls=tls and tls.removeprefix("system")) as client:
+            run(job, client, identity_of(client.model(source, target)))
     else:
         from model.translator import Translator
 

@@ -189,6 +189,11 @@ class Client:
         """The models of the server, the default one first."""
         return list(self._call("ListModels", pb.ListModelsRequest()).models)
 
+    def model(self, source: str, target: str) -> pb.Model:
+        """The one that translates where a request names none."""
+        models, pair = self.models(), pb.LanguagePair(source_language_code=source, target_language_code=target)
+        return next((model for model in models if pair in model.language_pairs), models[0])
+
     def _parts(self, texts: Iterable[str], *how: Any) -> Iterator[Sequence[pb.Translation]]:
         requests = translate_requests(texts, *how)
         begin = list(itertools.islice(requests, 2))

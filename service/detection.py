@@ -21,9 +21,10 @@ def detect(text: str, languages: Collection[str], only: bool = False) -> list[tu
     codes = tuple(sorted({*languages, *(() if only else COMMON)}))
     by_base = {code.split("-")[0].lower(): code for code in codes}
     detector = _detector(tuple(base for base in by_base if hasattr(IsoCode639_1, base.upper())))
-    if detector is None or not any(map(str.isalpha, text)):
+    begin = next((place for place, character in enumerate(text) if character.isalpha()), None)
+    if detector is None or begin is None:
         return []
-    values = detector.compute_language_confidence_values(text[:CHARACTERS])
+    values = detector.compute_language_confidence_values(text[begin : begin + CHARACTERS])
     found = [(by_base[value.language.iso_code_639_1.name.lower()], value.value) for value in values]
     return [(code, confidence) for code, confidence in found if confidence >= SURE]
 

@@ -2,7 +2,7 @@
 
     python -m service.scaling --words-a-day 1e9 --rate 1500
 
-``rate`` is what `nmt translate` or `nmt bench` measured: words a second of one core. Requests arrive as a Poisson
+``rate`` is measured: the words of an `nmt translate` job by its seconds and by its threads. Requests arrive as a Poisson
 process whose rate follows the hour of the day; a replica serves one batch at a time; an autoscaler looks at how long
 the head of the queue has waited, as docs/scaling.md proposes. Time goes in steps, so that a billion words are no slower
 to simulate than a million.
@@ -113,14 +113,15 @@ def simulate(load: Load, scaler: Autoscaler | None = None, request: float = 20.0
             replicas, calm = max(2, replicas - max(1, replicas // 10)), 0.0
     order = np.argsort(waits)
     share = np.cumsum(np.array(weights)[order]) / max(1.0, sum(weights))
-    median, p99 = (float(np.array(waits)[order][np.searchsorted(share, q)]) for q in (0.5, 0.99))
+    places = (min(int(np.searchsorted(share, q)), len(order) - 1) for q in (0.5, 0.99))  # nothing may have arrived
+    median, p99 = (float(np.array(waits)[order][place]) for place in places)
     return Outcome(busy / 3600, most, median, p99, done, queue)
 
 
 @click.command()
-@click.option("--words-a-day", type=float, required=True)
-@click.option("--rate", type=float, required=True, help="Words a second of one core, as measured.")
-@click.option("--cores", type=int, default=2, show_default=True, help="Cores of a replica.")
+@click.option("--words-a-day", type=click.FloatRange(0, min_open=True), required=True)
+@click.option("--rate", type=click.FloatRange(0, min_open=True), required=True, help="Words a second of one core, as measured.")
+@click.option("--cores", type=click.IntRange(1), default=2, show_default=True, help="Cores of a replica.")
 @click.option("--euros-an-hour", type=float, default=0.02, show_default=True, help="Price of a core for an hour.")
 def main(words_a_day: float, rate: float, cores: int, euros_an_hour: float) -> None:
     """Machines, waiting and money for a load, as a line of the table in docs/scaling.md."""

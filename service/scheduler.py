@@ -146,12 +146,13 @@ class Scheduler:
     def _discard_dead(self) -> None:
         """Settle what is too late, and take out of the queue what nobody waits for any more. Call with the lock."""
         now = time.monotonic()
-        for job in list(self._jobs):
+        for job in self._jobs:
             if job.caller.deadline <= now:
                 job.settle(DeadlineError("the deadline passed before the translation was finished"))
-            if job.future.done():
-                self._jobs.discard(job)
-                self._queue.discard(job.caller.client, job.caller.call, lambda s: s.job.future.done())
+        dead = {job for job in self._jobs if job.future.done()}
+        self._jobs -= dead
+        for client, call in {(job.caller.client, job.caller.call) for job in dead}:  # each lane is read once
+            self._queue.discard(client, call, lambda s: s.job.future.done())
 
     def _run(self, number: int) -> None:
         """One thread of the model. What it holds of one turn it lets go before the next, for which it may wait long."""

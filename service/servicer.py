@@ -149,6 +149,7 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
                         pb.LanguagePair(source_language_code=source, target_language_code=target)
                         for source, target in itertools.permutations(translator.languages, 2)
                     ],
+                    hash=translator.hash,
                 )
                 for name, translator in (await self._loaded(context)).items()
             ]
@@ -173,7 +174,8 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
 
     async def _translate(self, texts: Sequence[str], how: How, caller: Caller) -> list[Found]:
         """Each text and its translation. If the caller goes away, what is not done yet is dropped."""
-        self._scheduler.check_room()  # before any work is put into a text
+        if any(texts):  # an empty one takes no room
+            self._scheduler.check_room()  # before any work is put into a text
         contents: list[Content] = []
         if how.source and sum(map(len, texts)) <= INLINE_CHARACTERS:
             contents = [prepare(text, how) for text in texts]

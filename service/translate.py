@@ -284,7 +284,7 @@ def run(job: Job, translator: TranslatesTexts, model: str) -> None:
 
 def identity_of(translator: Any) -> str:
     """Name and hash of the model: what a job must not mix."""
-    return f"{translator.name} {getattr(translator, 'hash', '')}".strip()
+    return f"{translator.name} {translator.hash}".strip()
 
 
 def local(worker: Worker) -> Engine:

@@ -105,6 +105,7 @@ class FakeTranslator:
     """
 
     name: str = "fake"
+    hash: str = "0123456789abcdef"
     languages: tuple[str, ...] = ("de", "en")
     before: Callable[[Sequence[str]], None] = lambda texts: None
     calls: list[list[str]] = field(default_factory=list)

@@ -54,11 +54,14 @@ def create_app(config: GatewayConfig, metrics: GatewayMetrics | None = None) -> 
     add_pages(app)
     for error in (HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(error, in_words)
-    inner: ASGIApp = GZipMiddleware(app, GZIP_BYTES)
-    if config.cors_origins:
-        origins = [origin.strip() for origin in config.cors_origins.split(",")]
-        inner = CORSMiddleware(inner, origins, allow_methods=("*",), allow_headers=("*",))
-    return Guard(inner, metrics or GatewayMetrics(), config.max_body_bytes, {"/translate_file": UPLOAD_BYTES})
+    limits = {"/translate_file": UPLOAD_BYTES}
+    guarded = Guard(GZipMiddleware(app, GZIP_BYTES), metrics or GatewayMetrics(), config.max_body_bytes, limits)
+    if not config.cors_origins:
+        return guarded
+    origins = [origin.strip() for origin in config.cors_origins.split(",")]
+    return CORSMiddleware(
+        guarded, origins, allow_methods=("*",), allow_headers=("*",), expose_headers=("Retry-After",)
+    )
 
 
 def add_pages(app: FastAPI) -> None:

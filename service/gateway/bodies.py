@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ Body = TypeVar("Body", bound=BaseModel)
 
 async def form_of(request: Request) -> Any:
     try:
-        return await request.form()
+        return await request.form(max_fields=math.inf, max_part_size=math.inf)  # the whole body has a limit
     except StarletteHTTPException:
         raise
     except Exception as error:  # python-multipart has errors of several kinds

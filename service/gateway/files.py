@@ -46,13 +46,12 @@ class Files:
             raise HTTPException(400, "columns: missing; name what to translate in this file, with commas")
         source = language(body.source)
         # sentences end in the same places in most languages: good enough to see which one it is
-        records = await asyncio.to_thread(read, data, format_, Options(source or body.target, columns))
-        if (characters := sum(len(text) for record in records for text in record.texts)) > self._max_characters:
-            advice = "split it, or use nmt translate"
-            raise HTTPException(400, f"file: {characters} characters, the limit is {self._max_characters}; {advice}")
+        options = Options(source or body.target, columns)
+        records = await asyncio.to_thread(read, data, format_, options, self._max_characters)
         if not source:
             source = await self._language_of(records, key)
-            records = await asyncio.to_thread(read, data, format_, Options(source, columns))
+            options = Options(source, columns)
+            records = await asyncio.to_thread(read, data, format_, options, self._max_characters)
         settings = pb.TranslateRequest(
             source_language_code=source,
             target_language_code=body.target,
@@ -72,7 +71,8 @@ class Files:
         models = (await self._backend.call("ListModels", pb.ListModelsRequest(), key)).models
         known = {pair.source_language_code for model in models for pair in model.language_pairs}
         if sample.strip():
-            answer = await self._backend.call("DetectLanguage", pb.DetectLanguageRequest(content=sample), key)
+            request = pb.DetectLanguageRequest(content=sample[:DETECTED_CHARACTERS])
+            answer = await self._backend.call("DetectLanguage", request, key)
             for one in answer.languages:
                 if one.language_code in known:
                     return str(one.language_code)
@@ -115,16 +115,28 @@ class Files:
             size -= len(data)
 
 
-def read(data: bytes, format_: str, options: Options) -> list[Record]:
-    """The records of a document; HTTPException 400 names the first bad one."""
+def read(data: bytes, format_: str, options: Options, max_characters: int) -> list[Record]:
+    """The records of a document; HTTPException 400 names the first bad one. A record without text, such as a blank
+    line, counts as a character: it takes memory, too.
+    """
+    records, characters = [], 0
     try:
-        records = list(FORMATS[format_].read(io.BytesIO(data), options))
+        for record in FORMATS[format_].read(io.BytesIO(data), options):
+            if record.reason or not all(map(is_text, record.texts)):
+                reason = record.reason or "it holds half of a surrogate pair, which is no text"
+                raise HTTPException(400, f"file: {record.place}: {reason}")
+            characters += max(1, sum(map(len, record.texts)))
+            if characters > max_characters:
+                advice = "split it, or use nmt translate"
+                raise HTTPException(400, f"file: more than {max_characters} characters, the limit; {advice}")
+            records.append(record)
     except UserError as error:
         raise HTTPException(400, f"file: {error}") from None
-    for record in records:
-        if record.reason:
-            raise HTTPException(400, f"file: {record.place}: {record.reason}")
     return records
+
+
+def is_text(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def render(records: Sequence[Record], found: dict[str, pb.Translation]) -> bytes:

@@ -51,6 +51,8 @@ class Guard:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         begin, status = time.monotonic(), 0
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the HTTP server leaves the body out
 
         async def send_guarded(message: MutableMapping[str, Any]) -> None:
             nonlocal status
@@ -95,13 +97,21 @@ class Guard:
                 return {"type": "http.request", "body": bytes(body), "more_body": False}
             return await asyncio.shield(gone)
 
+        complete = False
+
+        async def send_on(message: MutableMapping[str, Any]) -> None:
+            nonlocal complete
+            complete = complete or (message["type"] == "http.response.body" and not message.get("more_body", False))
+            await send(message)
+
         gone = asyncio.ensure_future(disconnect(receive))
-        work = asyncio.ensure_future(self._app(scope, receive_again, send))
+        work = asyncio.ensure_future(self._app(scope, receive_again, send_on))
         try:
             await asyncio.wait((gone, work), return_when=asyncio.FIRST_COMPLETED)
-            if work.done():
+            if work.done() or complete:  # after a whole answer the server, too, says that the client is gone
                 await work
-            return work.done()
+                return True
+            return False
         finally:
             for task in (gone, work):
                 task.cancel()

@@ -61,7 +61,7 @@ def uvicorn_server(app: ASGIApp, config: GatewayConfig) -> uvicorn.Server:
             log_config=None,  # ours, which is set up already
             access_log=False,  # metrics count; a path may be a name that only one client should know
             lifespan="on",
-            limit_concurrency=config.max_connections,
+            limit_concurrency=config.max_connections + 1,  # it counts the one that asks, and refuses at the limit
             forwarded_allow_ips=config.trusted_proxies or [],
             proxy_headers=bool(config.trusted_proxies),
             server_header=False,

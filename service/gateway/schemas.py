@@ -118,6 +118,24 @@ class ExplainAnswer(BaseModel):
     target_tokens: list[str]
     maps: list[AttentionMap]
 
+    @classmethod
+    def of(cls, answer: pb.ExplainResponse) -> ExplainAnswer:
+        maps = [
+            AttentionMap(
+                kind=pb.AttentionMap.Kind.Name(one.kind),
+                layer=one.layer,
+                head=one.head,
+                weights=[round(weight, 6) for weight in one.weights],
+            )
+            for one in answer.maps
+        ]
+        return cls(
+            translatedText=answer.translation.translated_text,
+            source_tokens=list(answer.source_tokens),
+            target_tokens=list(answer.target_tokens),
+            maps=maps,
+        )
+
 
 class Language(BaseModel):
     code: str

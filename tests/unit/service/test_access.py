@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from click.testing import CliRunner
 from fake_translator import FakeTranslator
 from serving import SERVING, health_of, running
 
@@ -15,6 +16,7 @@ from model.errors import UserError
 from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
 from service.access import WRONG_TOKENS, read_tokens
+from service.cli import main
 from service.client import Client
 from service.errors import ServiceError
 
@@ -71,6 +73,25 @@ def test_a_tokens_file_that_protects_nothing(tmp_path: Path, content: str, messa
     (tmp_path / "tokens").write_text(content)
     with pytest.raises(UserError, match=message):
         read_tokens(str(tmp_path / "tokens"))
+
+
+def test_the_command_line_has_a_token_and_tls(certificates: Path, tokens_file: str, tmp_path: Path) -> None:
+    files = {"tls_certificate": certificates / "server.pem", "tls_key": certificates / "server.key"}
+    own = tmp_path / "token"
+    own.write_text(f"{TOKEN}\n")
+
+    def translate(*more: str) -> tuple[int, str]:
+        how = ["translate", "--from", "en", "--to", "de", *more]
+        found = CliRunner().invoke(main, how, input="a\n")
+        return found.exit_code, found.output
+
+    settings = {name: str(path) for name, path in files.items()}
+    with running(FakeTranslator, tokens_file=tokens_file, **settings) as server:
+        here = ["--server", server.address, "--tls", str(certificates / "ca.pem")]
+        assert translate(*here, "--token-file", str(own)) == (0, "A\n")
+        code, output = translate(*here)
+        assert (code, "token" in output) == (2, True)
+    assert translate("--token-file", str(own)) == (2, "nmt: --token-file and --tls go with --server\n")
 
 
 @pytest.mark.parametrize("mutual", [False, True], ids=["tls", "mutual"])

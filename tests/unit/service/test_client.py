@@ -57,7 +57,8 @@ def test_settings_arrive(client: Client) -> None:
 
 
 def test_models(client: Client) -> None:
-    assert [model.name for model in client.models()] == ["fake"]
+    (model,) = client.models()
+    assert (model.name, model.hash, len(model.language_pairs)) == ("fake", FakeTranslator.hash, 2)
 
 
 def test_a_refused_request_is_the_users_error(client: Client) -> None:

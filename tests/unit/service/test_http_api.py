@@ -127,6 +127,13 @@ def test_bodies_that_cannot_be_read(http: httpx2.Client, content: bytes, kind: s
     assert (answer.status_code, answer.json()["error"][: len(error)]) == (status, error)
 
 
+def test_a_form_has_the_limits_of_json(http: httpx2.Client) -> None:
+    many = http.post("/translate", data={"q": ["a"] * 1_020, "source": "en", "target": "de"})
+    assert len(many.json()["translatedText"]) == 1_020
+    long = http.post("/translate", data={"q": "я" * 190_000, "source": "en", "target": "de"})
+    assert len(long.json()["translatedText"]) == 190_000
+
+
 def test_what_is_not_there(http: httpx2.Client) -> None:
     assert (http.get("/no").status_code, http.get("/no").json()) == (404, {"error": "Not Found"})
     assert http.get("/translate").status_code == 405
@@ -268,6 +275,20 @@ def test_pages_of_others_may_call_only_if_they_are_named(http: httpx2.Client) ->
         assert preflight.headers["access-control-allow-origin"] == "https://a.example"
         named = other.get("/frontend/settings", headers=page)
         assert named.headers["access-control-allow-origin"] == "https://a.example"
+        refused = other.post("/detect", content=b"x" * (4 << 20) + b"x", headers=page)
+        assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (413, "https://a.example")
+
+
+def test_head_is_get_without_the_body_and_counted_as_answered() -> None:
+    metrics, paths = GatewayMetrics(), ("/health", "/languages", "/docs.js", "/swagger/swagger-ui.css")
+    with running(FakeTranslator) as server, running_gateway(server.address, metrics) as url, client(url) as http:
+        for path in paths:
+            found, head = http.get(path), http.head(path)
+            assert (head.status_code, head.content) == (200, b"") and found.content
+        assert http.head("/no").status_code == 404
+    counts = {key: child._value.get() for key, child in metrics.requests._metrics.items()}
+    assert sum(counts.values()) == 2 * len(paths) + 1
+    assert {status for _, status in counts} == {"200", "404"}
 
 
 def test_pages_are_strict_compressed_and_cached(http: httpx2.Client) -> None:
@@ -312,7 +333,9 @@ def test_files(http: httpx2.Client) -> None:
         ("a.csv", b"id,text\n", {"columns": "no"}, "file: "),
         ("a.txt", b"a\n\xff\n", {}, "file: line 2: byte 1 (0xff) is not valid UTF-8"),
         ("a.docx", b"no zip", {}, "file: "),
-        ("a.txt", b"a " * 100_001, {}, "file: 200002 characters, the limit is 200000; split it, or use nmt translate"),
+        ("a.txt", b"\n" * 200_001, {}, "file: more than 200000 characters, the limit; split it, or use nmt translate"),
+        ("a.jsonl", b'{"text": "a \\ud83d"}\n', {"columns": "text"}, "file: line 1: it holds half of a surrogate pair"),
+        ("a.txt", b"a " * 100_001, {}, "file: more than 200000 characters, the limit; split it, or use nmt translate"),
         ("a.txt", b"1", {"source": "auto"}, "source: the language of the file cannot be seen; name it"),
     ):
         answer = post_file(http, name, content, **fields)
