@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -97,13 +98,10 @@ def save(
         shutil.rmtree(old, ignore_errors=True)
         if directory.exists():
             directory.rename(old)
-        try:
-            fresh.rename(directory)
-        except OSError:
-            if old.exists():
-                old.rename(directory)
-            raise
+        fresh.rename(directory)
     finally:
+        if old.exists() and not directory.exists():  # interrupted between the two
+            old.rename(directory)
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 
@@ -111,6 +109,14 @@ def save(
 def load(directory: str | Path) -> Checkpoint:
     """Read and verify a checkpoint; CheckpointError names the file that is missing, corrupt or too new."""
     directory = Path(directory)
+    try:
+        return _load(directory)
+    except CheckpointError:  # it may just have been replaced
+        time.sleep(0.1)
+        return _load(directory)
+
+
+def _load(directory: Path) -> Checkpoint:
     model_config, hashes = _read_config(directory)
     files = {name: _read(directory, name) for name in hashes}
     for name, content in files.items():
@@ -125,15 +131,14 @@ def load(directory: str | Path) -> Checkpoint:
             if whole.dtype == torch.uint8:
                 whole = _unpacked(whole).view(*scale.shape[:-1], -1)
             weights[name] = whole.float() * scale
-        vocabulary = Vocabulary(files[VOCABULARY])
+        vocabulary, card = Vocabulary(files[VOCABULARY]), files[CARD].decode(errors="replace")
         if model_config.tie_embeddings:
             first, *others = architecture(model_config).TIED
             weights |= dict.fromkeys(others, weights[first])
     except KeyError as error:
         raise CheckpointError(f"checkpoint {directory}: it lacks {error}; restore it from a copy") from None
-    except (safetensors.SafetensorError, zlib.error, UserError) as error:
+    except (safetensors.SafetensorError, zlib.error, RuntimeError, ValueError, UserError) as error:
         raise CheckpointError(f"checkpoint {directory}: {error}") from None
-    card = files[CARD].decode(errors="replace")
     return Checkpoint(model_config, weights, vocabulary, directory.name, hashes[WEIGHTS], card)
 
 

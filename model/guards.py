@@ -20,17 +20,21 @@ LOOP_TIMES = {1: 4, 2: 3}  # so many times in a row is a loop, by words of the p
 LENGTH_SLACK, LENGTH_RATIO = 20, 2.5  # suspicious: (longer + slack) / (shorter + slack) characters above the ratio
 COPY_WORDS, COPY_SHARE = 4, 0.8  # a copy: more than this share of at least so many different words is the source's
 
-EMOJI = "\u2600-\u27bf\U0001f000-\U0001faff"
+# Emoji, arrows, technical and geometric signs, numbers in circles
+EMOJI = "\u2190-\u21ff\u2300-\u23ff\u2460-\u24ff\u25a0-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff"
+SMALL = "¼-¾²³¹⁰-⁹⁻⅐-⅞"  # fractions and exponents
+CURRENCY = "¥₠-₫₭-⃀"  # that is neither $, £ nor €
 # Of a text without an end, each alternative looks at a character a bounded number of times
 _ITEM = re.compile(
-    r"(?:https?://|ftp://|www\.)[^\s<>\"']*[\w/=&#%~+-]"  # URL, without the full stop that ends the sentence
+    r"(?i:https?://|ftp://|www\.)[^\s<>\"']*[\w/=&#%~+-]"  # URL, without the full stop that ends the sentence
     r"|(?<![\w.+-])[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+"  # e-mail address
     r"|\$?\{\{?[\w.:-]*\}\}?"  # {name}, {0}, {}, {{name}}, ${name}
     r"|%(?:\(\w+\)|\d{1,3}\$)?[-+#0]{0,3}\d{0,3}(?:\.\d{1,3})?[sdiufxXgGeEc@](?!\w)"  # %s, %(name)d, %1$s, %.2f
     r"|</?[A-Za-z][\w-]*(?:\s[^<>]*)?/?>"  # <b>, </b>, <a href="...">, <br/>
     f"|[{EMOJI}][{EMOJI}\u200d\ufe0f]*"  # with its skin tones, joiners and variation selectors
+    f"|[0-9#*]\ufe0f?\u20e3|[{SMALL}]+|[{CURRENCY}]"  # a digit on a key of a telephone
 )
-_MAYBE_ITEM = re.compile(rf"[{{%<@{EMOJI}]|://|www\.")  # none of these, no item
+_MAYBE_ITEM = re.compile(rf"[{{%<@{EMOJI}{SMALL}{CURRENCY}\u20e3]|://|www\.", re.IGNORECASE)  # none of these, no item
 _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"\d(?:(?:[\d.,:]|[ \xa0\u202f](?=\d{3}\b))*\d)?")  # 7; 3.5; 2:40; 1,000; 1 000
 _DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}")
@@ -61,8 +65,9 @@ def warnings(source: str, hypothesis: str) -> tuple[QualityWarning, ...]:
 
 
 def changed_items(source: str, hypothesis: str) -> list[str]:
-    """URLs, addresses, placeholders and tags that are missing or multiplied, and numbers whose digits are missing."""
-    changed = [item for item in dict.fromkeys(_items(source)) if source.count(item) != hypothesis.count(item)]
+    """Items that are missing or multiplied, numbers whose digits are missing, and bytes that make no character."""
+    items = dict.fromkeys((*_items(source), "\ufffd"))
+    changed = [item for item in items if source.count(item) != hypothesis.count(item)]
     if not _DIGIT.search(source):
         return changed
     source, hypothesis = _ITEM.sub(" ", source), _ITEM.sub(" ", hypothesis)

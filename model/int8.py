@@ -60,6 +60,9 @@ def unsupported(model: Transformer) -> str:
     return ""
 
 
+MOST = 124  # four times that of a compact checkpoint, whose integers it has exactly
+
+
 def quantise(weight: Tensor, most: int = 127) -> tuple[Tensor, Tensor]:
     """Float32 (..., N, M) -> the nearest integers from -most to most and what they count, (..., N, 1). Of what they
     stand for it gives the same integers again.
@@ -131,7 +134,7 @@ class Int8Model:
         weight = linear.weight.detach().float()
         bias = torch.zeros(len(weight)) if linear.bias is None else linear.bias.detach().float()
         padding = -len(weight) % PANEL
-        whole, scale = quantise(nn.functional.pad(weight.cpu(), (0, 0, 0, padding)))
+        whole, scale = quantise(nn.functional.pad(weight.cpu(), (0, 0, 0, padding)), MOST)
         columns, inputs = whole.shape
         shifted = (whole.to(torch.int16) + 128).to(torch.uint8)
         self._add(shifted.view(columns // PANEL, PANEL, inputs // 4, 4).transpose(1, 2))

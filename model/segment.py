@@ -4,7 +4,8 @@
 
 Verbatim (``translate=False``), adjacent stretches merged into one segment:
   * white space around sentences, line breaks of every kind, runs of 3 or more white-space characters (columns);
-  * control characters (tab, NUL, ...) and lone surrogates wherever they stand: a tab parts two cells of a table;
+  * control characters (tab, NUL, ...), but for those that ``normalise`` repairs, and lone surrogates wherever they
+    stand: a tab parts two cells of a table;
   * list and quote markers at the start of a line: ``- * + > # 1) (1) a) [x]`` and ``1.`` (see ``_marker_end``);
   * emoji, invisible marks (BOM, direction) and private-use characters at the edges of a sentence;
   * what has no letter, except a decimal number ("3.5" is "3,5" in German): ``---``, ``…?``, ``42``, ``12:30``;
@@ -24,7 +25,8 @@ import sentencex
 
 BLOCK = 10_000  # characters given to sentencex at once: it is quadratic in unclosed quotation marks
 
-_BREAK = re.compile(r"((?:[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]|\s{3,})+)")
+# Of the controls from 80 to 9f those that are none in Windows-1252 (``_REPAIRS``)
+_BREAK = re.compile(r"((?:[\x00-\x1f\x7f\x81\x85\x8d\x8f\x90\x9d\u2028\u2029\ud800-\udfff]|\s{3,})+)")
 _LINE_BREAK = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _MARKER = re.compile(r"\s*(?:(?:[-*+>•‣◦▪●○–—]+|#{1,6}|\(?(?:\d{1,3}|[a-z])\)|\[[ xX]\])\s+(?=\S))*")
 _NUMBER = re.compile(r"(\d{1,3})\.\s+(?=(\w*))")
@@ -56,10 +58,13 @@ _ORDINAL_END = re.compile(r"(?:^|[\s(/–-])\d{1,3}\.\s*$")
 _QUOTED_END = re.compile(r"""(?:[.!?…,]["'”’“‘»«›‹)\]]|["'”’“‘»«›‹)\]][.!?…])\s*$""")
 
 
-# Soft hyphen, zero-width space, word joiner and byte order mark go; Windows-1252 taken for Latin-1 is put right (as in
-# HTML): "\x84" is a quotation mark.
+# Soft hyphen, zero-width space, word joiner and byte order mark go; ligatures (of PDF files), full-width letters and
+# digits and the hyphen that does not break become what a keyboard writes; Windows-1252 taken for Latin-1 is put right
+# (as in HTML): "\x84" is a quotation mark.
 _REPAIRS: dict[int, str | None] = dict.fromkeys((0xAD, 0x200B, 0x2060, 0xFEFF))
 _REPAIRS |= {code: bytes([code]).decode("cp1252", "ignore") or chr(code) for code in range(0x80, 0xA0)}
+_TYPED = (0x2011, *range(0xFB00, 0xFB07), *range(0xFF10, 0xFF1A), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B))
+_REPAIRS |= {code: unicode_normalize("NFKC", chr(code)).replace("\u2010", "-") for code in _TYPED}
 
 
 @dataclass(frozen=True)

@@ -315,7 +315,10 @@ class Translator:
                 continue
             lost = {doubt.detail for doubt in doubts[0] if doubt.code == "ITEM_CHANGED"}
             around = guards.around_items(part.text)
-            if all(doubts) and any(is_item and text in lost for text, is_item in around):
+            capitals = segment.is_capitals(part.text)  # the model has read them as small letters
+            if all(doubts) and any(
+                is_item and (text.lower() if capitals else text) in lost for text, is_item in around
+            ):
                 cut = [
                     [segment.Segment(text, False)] if is_item else self._split(text, document.source, document.glossary)
                     for text, is_item in around

@@ -30,8 +30,9 @@ _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 _BREAKS = frozenset(_W + name for name in ("tab", "br", "cr", "ptab"))
 _INVISIBLE = frozenset(
-    _W + name for name in ("pPr", "rPr", "instrText", "delText", "proofErr", "bookmarkStart", "bookmarkEnd")
+    _W + name for name in ("pPr", "rPr", "instrText", "delText", "moveFrom", "proofErr", "bookmarkStart", "bookmarkEnd")
 )
+_HYPHENS = {_W + "noBreakHyphen": "\u2011", _W + "softHyphen": "\xad"}
 
 Stretch = list[Any]  # w:t elements whose text is one stretch of words; empty where a mark stands
 
@@ -55,6 +56,11 @@ def read(file: BinaryIO, options: Options) -> Iterator[Record]:
         raise UserError(f"not a Word document (.docx): {' '.join(str(error).split())}") from None
     if "word/document.xml" not in trees:
         raise UserError("not a Word document (.docx): it has no word/document.xml")
+    if trees["word/document.xml"].tag != _W + "document":
+        raise UserError("not the usual kind of Word document, but Strict Open XML; save it as Word Document (.docx)")
+    for tree in trees.values():
+        for element in list(tree.iter(*_HYPHENS)):  # as characters they are a part of their word
+            element.tag, element.text = _W + "t", _HYPHENS[element.tag]
     units = [
         (name, stretches, _unit(stretches, options.source))
         for name, tree in trees.items()
@@ -96,6 +102,7 @@ def _stretches(paragraph: Any) -> Iterator[list[Stretch]]:
             _W + "r",
             _W + "hyperlink",
             _W + "ins",
+            _W + "moveTo",
             _W + "smartTag",
             _W + "sdt",
             _W + "sdtContent",

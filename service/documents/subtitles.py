@@ -61,7 +61,7 @@ def _unit(lines: list[str], language: str) -> Iterator[str | Unit]:
         if part
     ]
     newline = "\r\n" if "\r\n" in raw else "\n"
-    unit = Unit(raw, pieces, language, finish=lambda text: newline.join(_wrap(text, len(lines))))
+    unit = Unit(raw, pieces, language, finish=lambda text: newline.join(_wrap(_SPACE.sub(_in_one_line, text), len(lines))))
     yield unit if unit.texts else raw
     yield tail
 
@@ -72,7 +72,7 @@ def _in_one_line(space: re.Match[str]) -> str:
 
 def _wrap(text: str, count: int) -> list[str]:
     """At most ``count`` lines of about the same length."""
-    spaces = _outside_tags(text.rstrip())
+    spaces = [space for space in _outside_tags(text.rstrip()) if space[0]]  # an empty line would end the subtitle
     starts = [start for start, _ in spaces]
     lines, begin, first = list[str](), 0, 0
     for left in range(count, 1, -1):

@@ -89,7 +89,7 @@ def _joined(lines: Iterator[Raw], dialect: Dialect) -> Iterator[Raw]:
         return waiting.popleft() if waiting else next(lines, None)
 
     while first := take():
-        used, is_open = [first], not first[3] and _is_open(first[2], dialect)
+        used, is_open = [first], not first[3] and _is_open(first[2].removeprefix(BYTE_ORDER_MARK), dialect)
         while is_open:
             more = take()
             used += [more] if more else []

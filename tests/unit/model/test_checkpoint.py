@@ -95,6 +95,41 @@ def test_integers_that_are_not_packed_are_read_as_well(tmp_path: Path, vocabular
     torch.testing.assert_close(loaded, weight, atol=float(weight.abs().max()) / 250, rtol=0)
 
 
+def test_a_checkpoint_that_is_replaced_while_it_is_read(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = Path(shutil.copytree(copy, tmp_path / "next"))
+    loaded = checkpoint.load(copy)
+    checkpoint.save(new, loaded.config, {k: v + 1 for k, v in loaded.weights.items()}, loaded.vocabulary, "new")
+    read, swapped = checkpoint._read, []
+
+    def replaced_after_its_config(directory: Path, name: str) -> bytes:
+        content = read(directory, name)
+        if name == CONFIG and not swapped:
+            swapped.append(copy.rename(tmp_path / "old"))
+            new.rename(copy)
+        return content
+
+    monkeypatch.setattr(checkpoint, "_read", replaced_after_its_config)
+    assert checkpoint.load(copy).card == "new"
+
+
+def test_a_save_that_is_interrupted_between_its_renames_leaves_the_old_one(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, rename = checkpoint.load(copy), Path.rename
+
+    def interrupt(self: Path, target: Path) -> Path:
+        if self.suffix == ".new":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(copy, loaded.config, loaded.weights, loaded.vocabulary, "new")
+    assert checkpoint.load(copy).card == loaded.card
+
+
 @pytest.fixture
 def copy(checkpoint_directory: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(checkpoint_directory, tmp_path / "copy"))

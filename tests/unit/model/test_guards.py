@@ -13,7 +13,7 @@ from model.vocabulary import Vocabulary
 
 ITEMS = st.sampled_from(
     r"https://example.org/a?b=1&c=%20d www.x.de/y jo.do+x@mail.example.com {name} {0} {} {{user}} ${HOME} "
-    "%s %(count)d %1$s %.2f <b> </b> <br/> 😀 ❤️ 👍🏽 👩‍👩‍👧".split()
+    "%s %(count)d %1$s %.2f <b> </b> <br/> 😀 ❤️ 👍🏽 👩‍👩‍👧 ⭐⭐ ½ ⁻³ 2️⃣ ₹ ①".split()
 )
 TEXTS = st.lists(st.one_of(st.sampled_from(["the cat", "wo ist", "good", ",", "(", "station."]), ITEMS), max_size=6)
 
@@ -49,6 +49,12 @@ TEXTS = st.lists(st.one_of(st.sampled_from(["the cat", "wo ist", "good", ",", "(
         ("See www.x.org/a.", "Siehe www.x.org/a.", []),
         ("Happy 😀 and tired 👍🏽!", "Froh 😀 und müde 👍!", ["ITEM_CHANGED"]),
         ("It is 50% sure.", "Es ist zu 50 % sicher.", []),
+        ("We love ⭐⭐ it → so 2️⃣.", "Wir lieben es ⭐⭐ → so 2️⃣.", []),
+        ("Add ¾ cup to 25 m².", "Gib 3/4 Tasse zu 25 m°.", ["ITEM_CHANGED"] * 2),
+        ("It costs ₹500.", "Es kostet €500.", ["ITEM_CHANGED"]),
+        ("It costs £5 or $5.", "Es kostet 5 Pfund oder 5 Dollar.", []),
+        ("See HTTPS://X.ORG/A.", "Siehe HTTPS://X.ORG.", ["ITEM_CHANGED"]),
+        ("x is a hat.", "x\ufffd ist ein Hut.", ["ITEM_CHANGED"]),
     ],
 )
 def test_what_is_doubtful(source: str, hypothesis: str, codes: list[str]) -> None:

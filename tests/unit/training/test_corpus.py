@@ -253,6 +253,7 @@ def test_normalise(text: str) -> None:
 def test_normalise_examples() -> None:
     assert normalise("Scho\u0308n  und\u00a0gut\t!\r\n") == "Schön und gut !"
     assert normalise("\ufeffSilben\u00adtrennung\u200b") == "Silbentrennung"
+    assert normalise("\ufb01rst e\u2011mail, o\ufb03ce, Ｆｕｌｌ１，") == "first e-mail, office, Full1，"
     assert normalise("\x84Ja\x93 \x96 na klar\x85") == "„Ja“ – na klar…"  # Windows-1252 taken for Latin-1
     assert normalise("می\u200cخواهم") == "می\u200cخواهم"  # the zero-width non-joiner is spelling
     assert normalise("\u200b \u00ad") == ""

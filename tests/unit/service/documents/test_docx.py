@@ -50,6 +50,39 @@ def test_only_words_change(document: bytes) -> None:
     assert set(a.namelist()) - set(same) == {"word/document.xml", "word/header1.xml"}
 
 
+def with_body(document: bytes, body: str, namespace: str = "schemas.openxmlformats.org/wordprocessingml/2006") -> bytes:
+    xml = f'<w:document xmlns:w="http://{namespace}/main"><w:body>{body}</w:body></w:document>'
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(document)) as old, zipfile.ZipFile(out, "w") as new:
+        for info in old.infolist():
+            new.writestr(info, xml if info.filename == "word/document.xml" else old.read(info))
+    return out.getvalue()
+
+
+def test_hyphens_are_a_part_of_their_word_and_what_was_moved_away_is_not_there(document: bytes) -> None:
+    read = []
+
+    def change(text: str) -> str:
+        read.append(text)
+        return text.upper()
+
+    run = "<w:r>{}</w:r>"
+    hyphens = '<w:t>e</w:t><w:noBreakHyphen/><w:t>mail in ru</w:t><w:softHyphen/><w:t xml:space="preserve">ns </w:t>'
+    gone, there = run.format("<w:t>big</w:t>"), run.format("<w:t>small</w:t>")
+    moved = f"<w:moveFrom>{gone}</w:moveFrom><w:moveTo>{there}</w:moveTo>"
+    out = translated("docx", with_body(document, f"<w:p>{run.format(hyphens)}{moved}</w:p>"), change)[0]
+    assert read[0] == "e\u2011mail in ru\xadns small"
+    with zipfile.ZipFile(io.BytesIO(out)) as archive:
+        xml = archive.read("word/document.xml").decode()
+    assert "E\u2011MAIL" in xml and "SMALL" in xml and "<w:t>big</w:t>" in xml and "noBreakHyphen" not in xml
+
+
+def test_a_kind_of_document_that_is_not_read(document: bytes) -> None:
+    strict = with_body(document, "<w:p><w:r><w:t>text</w:t></w:r></w:p>", "purl.oclc.org/ooxml/wordprocessingml")
+    with pytest.raises(UserError, match=r"Strict Open XML; save it as Word Document \(.docx\)"):
+        translated("docx", strict)
+
+
 def test_what_is_no_document() -> None:
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:

@@ -265,6 +265,10 @@ def test_subtitles() -> None:
     assert "X1:1\n- WHO?\n- {\\an8}ME.\n" in out
     one = translated("subtitles", b"1\n00:00:01,000 --> 00:00:02,500\na b\nc\n", lambda _: "long words here now")[0]
     assert one.endswith(b"\nlong words\nhere now\n")
+    time = "00:00:01,000 --> 00:00:02,500\n"
+    tagged = f"{time}  Thank\n  you.\n\n{time}<i>We are</i>\n<i>going - never - away</i>\n"
+    found = translated("subtitles", tagged.encode(), str.upper)[0].decode()
+    assert [block.count("\n") for block in found.split("\n\n")] == [2, 3]  # no empty line, and none more
     close = "1\n00:00:01,000 --> 00:00:02,000\nhello.\n2\n00:00:03,000 --> 00:00:04,000\nbye,\nthen\n"
     close += "00:05.000 --> 00:06.000\nend"
     assert translated("subtitles", close.encode(), str.upper)[0].decode() == close.replace("hello", "HELLO").replace(
@@ -278,7 +282,7 @@ def test_subtitles_are_wrapped_at_the_nearest_spaces(text: str, count: int) -> N
     """The definition, which looks through the rest of the text for each line."""
     lines, rest = [], text
     for left in range(count, 1, -1):
-        spaces = list(re.finditer(r"\s+(?![^<>]*>)", rest.rstrip()))
+        spaces = [match for match in re.finditer(r"\s+(?![^<>]*>)", rest.rstrip()) if match.start()]
         if not spaces:
             break
         space = min(spaces, key=lambda match: abs(match.start() - len(rest) / left))
@@ -336,6 +340,8 @@ def test_tables() -> None:
     assert not reasons
     doubled = 'a,text\n1,"the ""one""\nand ""two"""\n'
     assert translated("csv", doubled.encode(), str.upper) == (b'a,text\n1,"THE ""ONE""\nAND ""TWO"""\n', [])
+    marked = '\ufeff"id\nno",text\n1,hello\n'
+    assert translated("csv", marked.encode(), str.upper) == (marked.replace("hello", "HELLO").encode(), [])
     out, reasons = translated("csv", b'1;a\n2;"open\n3;b;c\n4;d\n', str.upper, columns=("2",))
     assert out == b"1;A\n4;D\n"
     assert [reason.split(":")[0] for reason in reasons] == ["malformed row", "a row of 3 cells, the first row has 2"]
