@@ -89,6 +89,12 @@ def test_a_text_beyond_the_limit_is_not_sent_and_not_cut(page: Tab) -> None:
     assert page.is_hidden("#notice")
 
 
+def test_half_an_emoji_is_translated(page: Tab) -> None:
+    page.evaluate("document.getElementById('text').value = 'a \\ud83d'")
+    page.dispatch_event("#text", "input")
+    shows(page, "A \ufffd")
+
+
 def test_markup_is_shown_as_it_is(page: Tab) -> None:
     text = "<img src=x onerror=alert(1)> &amp; <b>bold</b>"
     answer = ANSWER | {
@@ -155,6 +161,51 @@ def test_swap(page: Tab) -> None:
     shows(page, "good morning")
     page.select_option("#target", "de")  # the same on both sides is never left standing
     assert page.input_value("#source") == "en"
+
+
+def test_swap_keeps_a_text_that_is_not_translated_yet(page: Tab) -> None:
+    page.type("old")
+    shows(page, "OLD")
+    page.route("**/translate", lambda route: None)
+    page.type("New")
+    page.click("#swap")
+    assert page.input_value("#text") == "New"
+    page.unroute("**/translate")
+    page.keyboard.press("Control+Enter")
+    shows(page, "new")
+
+
+def test_a_text_that_the_page_puts_in_has_its_height_and_no_old_marks(page: Tab) -> None:
+    lines = "\n".join(["many", "lines"] * 12)
+
+    def is_whole() -> bool:
+        return page.evaluate(
+            """() => {
+                const [text, mirror] = ["text", "mirror"].map((id) => document.getElementById(id));
+                return mirror.textContent === text.value && text.scrollHeight <= text.clientHeight;
+            }"""
+        )
+
+    answer_with(page, "translate", ANSWER | {"translatedText": lines})
+    page.type("a")
+    page.output()
+    page.unroute("**/translate")
+    page.route("**/translate", lambda route: None)  # from here on nothing but the text itself gives the height
+    page.click("#swap")
+    assert page.input_value("#text") == lines
+    assert is_whole()
+    page.click("#clear")
+    assert is_whole()
+    page.evaluate("(text) => { location.hash = new URLSearchParams({ from: 'en', to: 'de', text }) }", lines)
+    page.wait_for_function("document.getElementById('text').value")
+    assert is_whole()
+    page.add_init_script(  # as a browser restores what was typed; under automation it does not
+        f"addEventListener('DOMContentLoaded', () => (document.getElementById('text').value = {lines!r}))"
+    )
+    with page.expect_request("**/translate"):
+        page.reload()
+    assert page.input_value("#text") == lines
+    assert is_whole()
 
 
 def test_formality_only_where_it_is_to_be_had(page: Tab) -> None:
@@ -242,6 +293,17 @@ def test_links_belong_to_the_text_and_the_translation_that_they_were_made_for(al
     assert marked(aligned, "output") == []
 
 
+def test_a_text_of_too_many_words_has_no_marks(page: Tab) -> None:
+    long = "word " * 5000
+    answer_with(page, "translate", ANSWER | {"translatedText": long, "alignment": [[0, 1, 0, 4, 0.9]]})
+    page.type("a")
+    page.output()
+    assert page.evaluate("document.getElementById('output-hint').hidden")
+    page.focus("#output")
+    page.keyboard.press("ArrowRight")
+    assert page.locator("[data-word]").count() == 0
+
+
 def test_a_server_without_an_extension_is_asked_without_it(page: Tab) -> None:
     refusal = {"status": 501, "body": {"error": "alignment: not implemented yet; leave it unset"}}
     sent = answer_with(page, "translate", refusal, ANSWER | {"translatedText": "x"})
@@ -302,6 +364,66 @@ def test_attention_view(page: Tab) -> None:
     expect(page.locator("#attention select option:checked")).to_have_text("Second one.")
     assert sent[-1]["q"] == "Second one."
     assert axe(page) == []
+
+
+def test_attention_of_another_text_is_not_shown(page: Tab) -> None:
+    failed: list[str] = []
+    page.on("requestfailed", lambda request: failed.append(request.post_data_json["q"]))
+
+    def handle(route: Any) -> None:
+        if route.request.post_data_json["q"] == "a":
+            route.fulfill(json=maps())  # "b" is never answered
+
+    page.route("**/explain", handle)
+    page.type("a")
+    shows(page, "A")
+    page.click("#attention summary")
+    expect(page.locator(".heads button")).to_have_count(5)
+    for again in ("a", ""):
+        with page.expect_request("**/explain"):
+            page.type("b")
+        with page.expect_event("requestfailed"):
+            page.type(again)
+            shows(page, again.upper())
+    assert failed == ["b", "b"]
+    page.click("#theme")  # paints anew what is on show: nothing
+    page.type("a")
+    shows(page, "A")
+    expect(page.locator(".heads button")).to_have_count(5)
+
+
+def test_attention_where_the_language_of_the_text_is_not_known(page: Tab) -> None:
+    answer_with(page, "translate", ANSWER | {"translatedText": "x"})
+    sent = answer_with(page, "explain", maps())
+    page.select_option("#source", "auto")
+    page.type("First sentence. Second one.")
+    shows(page, "x")
+    page.click("#attention summary")
+    expect(page.locator(".heads button")).to_have_count(5)
+    assert sent == [{"q": "First sentence.", "source": "", "target": "de"}]
+
+
+def test_attention_of_a_decoder_that_stands_alone(page: Tab) -> None:
+    both = maps()
+    size = len(both["source_tokens"] + both["target_tokens"])
+    weights = [float(j == max(0, i - 1)) for i in range(size) for j in range(size)]
+    alone = both | {"maps": [{"kind": "DECODER", "layer": 0, "head": head, "weights": weights} for head in (0, 1)]}
+    answer_with(page, "explain", both, alone, both)
+    page.type("a")
+    shows(page, "A")
+    page.click("#attention summary")
+    page.click("[aria-label='Layer 2, head 2']")
+    page.type("b")
+    canvas = page.locator(".scroller canvas")
+    expect(canvas).to_have_attribute(
+        "aria-label", re.compile("^Text and translation to themselves, Mean of all heads: 7 rows, 7 columns")
+    )
+    page.click("#attention .table summary")
+    row = page.locator("#attention tbody tr", has=page.locator("th", has_text="x")).inner_text()
+    assert re.split(r"\s·\s", row)[0].split() == ["x", "<s>", "100%"]
+    assert axe(page) == []
+    page.type("c")  # what was chosen is there again
+    expect(canvas).to_have_attribute("aria-label", re.compile("^Translation to source, Layer 2, head 2"))
 
 
 def test_a_server_that_does_not_explain(page: Tab) -> None:

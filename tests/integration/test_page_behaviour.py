@@ -68,7 +68,11 @@ def test_api_key(page: Tab) -> None:
     )
     page.type("a")
     expect(page.locator("#notice")).to_contain_text("no valid api_key")
-    page.fill("#key-value", "secret")
+    page.fill("#key-value", "sec\u200bret")  # pasted with a space of no width: no header carries it
+    page.keyboard.press("Enter")
+    expect(page.locator("#notice")).to_contain_text("The server did not take the API key.")
+    assert page.evaluate("sessionStorage.length") == 0
+    page.fill("#key-value", " secret ")
     with page.expect_request("**/translate") as request:
         page.keyboard.press("Enter")
     shows(page, "x")
@@ -91,6 +95,7 @@ def test_glossary(page: Tab) -> None:
         page.keyboard.type("Kater")
     assert sent[-1]["glossary"] == [{"source": "cat", "target": "Kater"}]
     assert page.inner_text("#glossary-count") == "1 term"
+    assert page.get_attribute("#glossary li button", "title") == "Remove the term cat"
     page.reload()
     expect(page.locator("#glossary-count")).to_have_text("1 term")
     page.select_option("#target", "en")
@@ -99,6 +104,26 @@ def test_glossary(page: Tab) -> None:
     page.click("#glossary summary")
     page.click("[aria-label='Remove the term cat']")
     expect(page.locator("#glossary-count")).to_have_text("no terms")
+
+
+def test_two_tabs_share_their_terms(page: Tab, fake_url: str) -> None:
+    other = page.context.new_page()
+    other.goto(fake_url)
+    other.wait_for_selector("#target option", state="attached")
+    for one in (page, other):
+        one.click("#glossary summary")
+    page.click("#glossary [type=submit]")
+    page.fill("#glossary li input", "not complete")
+    for one, term in ((other, "cat"), (page, "dog")):
+        one.click("#glossary [type=submit]")
+        one.fill("#glossary li:last-child input >> nth=0", term)
+        one.fill("#glossary li:last-child input >> nth=1", "x")
+        for seen in (other, page):
+            expect(seen.locator(f"[aria-label='Remove the term {term}']")).to_have_count(1)
+    kept = "JSON.parse(localStorage.getItem('nmt.glossary.en-de')).map(({ source }) => source)"
+    assert sorted(page.evaluate(kept)) == ["cat", "dog"]
+    assert page.locator("#glossary li").count() == 3
+    assert other.locator("#glossary li").count() == 2
 
 
 def test_files_dropped_on_the_page(page: Tab) -> None:
@@ -151,6 +176,38 @@ def test_a_text_too_long_for_a_link(page: Tab) -> None:
 
 # ---- the page itself
 
+BLOCKED = """for (const name of ["localStorage", "sessionStorage"]) {
+    Object.defineProperty(window, name, { get() { throw new DOMException("", "SecurityError"); } });
+}"""
+FULL = "Storage.prototype.setItem = () => { throw new DOMException('', 'QuotaExceededError'); }"
+
+
+@pytest.mark.parametrize("script", [BLOCKED, FULL], ids=["blocked", "full"])
+def test_without_the_storage_of_the_browser(browser: Any, fake_url: str, script: str) -> None:
+    with tab(browser, "about:blank", wait=False) as page:
+        page.add_init_script(script)
+        page.goto(fake_url)
+        page.click("#theme")
+        page.click("#language")
+        expect(page.locator("#glossary summary b")).to_have_text("Glossar")
+        page.select_option("#source", "en")
+        page.click("#glossary summary")
+        page.click("#glossary [type=submit]")
+        page.fill("#glossary li input >> nth=0", "cat")
+        page.fill("#glossary li input >> nth=1", "Kater")
+        sent = answer_with(page, "translate", {"status": 403, "body": {}}, ANSWER | {"translatedText": "x"})
+        page.type("cat")
+        page.fill("#key-value", "secret")
+        with page.expect_request("**/translate") as request:
+            page.keyboard.press("Enter")
+        shows(page, "x")
+        assert request.value.headers["authorization"] == "Bearer secret"
+        page.select_option("#target", "en")  # other terms, and back
+        page.select_option("#target", "de")
+        expect(page.locator("#glossary-count")).to_have_text("1 Begriff")
+        assert sent[1]["glossary"] == [{"source": "cat", "target": "Kater"}]
+        page.urls.clear()
+
 
 def test_dark_and_light(browser: Any, fake_url: str) -> None:
     colour = "getComputedStyle(document.body).backgroundColor"
@@ -198,6 +255,27 @@ def test_shortcuts_are_documented_on_the_page(page: Tab) -> None:
     page.keyboard.type("?")
     assert page.is_hidden("#shortcuts")
     assert page.input_value("#text") == "?"
+
+
+def test_keys_that_write_characters_are_no_shortcuts(page: Tab) -> None:
+    page.type("a")
+    shows(page, "A")
+    page.focus("#text")
+    page.keyboard.press("Alt+Numpad2")  # on Windows a part of a character's number
+    assert page.inner_text("#output") == "A"
+    page.keyboard.press("Alt+Digit2")
+    assert page.inner_text("#output") == "A''"
+
+    page.add_init_script("Object.defineProperty(navigator, 'platform', { get: () => 'MacIntel' })")
+    page.reload()
+    page.type("b")
+    shows(page, "B")
+    page.focus("#text")
+    page.keyboard.press("Alt+Digit2")
+    assert page.inner_text("#output") == "B"
+    page.focus("#output")
+    page.keyboard.press("Alt+Digit2")
+    assert page.inner_text("#output") == "B''"
 
 
 def test_everything_is_reached_with_the_tab_key_in_the_order_of_the_page(page: Tab) -> None:

@@ -108,17 +108,17 @@ export class WordMarks {
     document.addEventListener("selectionchange", () => this.#followCaret());
   }
 
-  /** Show both texts; links is null where the server gave none. */
+  /** Show both texts; links is null where the server gave none. Without words there is nothing to walk through. */
   set({ source, target, sourceLanguage, targetLanguage, links }) {
     this.#pair = null;
     this.#at = -1;
-    if (!links) {
+    const sourceWords = links ? wordsOf(source, sourceLanguage) : [];
+    const targetWords = links ? wordsOf(target, targetLanguage) : [];
+    if (!sourceWords.length || !targetWords.length) {
       paint(this.mirror, source);
       paint(this.output, target);
       return;
     }
-    const sourceWords = wordsOf(source, sourceLanguage);
-    const targetWords = wordsOf(target, targetLanguage);
     this.#pair = { sourceWords, ...counterparts(links, source, target, sourceWords, targetWords) };
     paint(this.mirror, source, sourceWords);
     paint(this.output, target, targetWords);

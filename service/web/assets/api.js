@@ -1,4 +1,5 @@
 // Calls of the gateway. Paths are relative: the page may lie anywhere below a host.
+import { session } from "./storage.js";
 
 const KEY = "nmt.key";
 
@@ -11,12 +12,12 @@ export class ApiError extends Error {
   }
 }
 
-export const setKey = (key) => sessionStorage.setItem(KEY, key);
-export const hasKey = () => sessionStorage.getItem(KEY) !== null;
+export const setKey = (key) => session.set(KEY, key);
+export const hasKey = () => session.get(KEY) !== null;
 
 /** Headers with the API key, if there is one. */
 export function authorization() {
-  const key = sessionStorage.getItem(KEY);
+  const key = session.get(KEY);
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
@@ -53,7 +54,10 @@ export async function blobOf(path) {
   return response.blob();
 }
 
+/** Half an emoji, as a cut may leave it, is no JSON: it goes out as U+FFFD, which takes the same room. */
+const wellFormed = (_, value) => (typeof value === "string" ? value.toWellFormed() : value);
+
 export function post(path, body, signal) {
   const headers = { "Content-Type": "application/json", ...authorization() };
-  return call(path, { method: "POST", headers, body: JSON.stringify(body), signal });
+  return call(path, { method: "POST", headers, body: JSON.stringify(body, wellFormed), signal });
 }

@@ -9,6 +9,7 @@ import { Languages } from "./languages.js";
 import { Latest } from "./latest.js";
 import * as notice from "./notice.js";
 import { copy, LINK_CHARACTERS, linkTo, takeFromAddress } from "./share.js";
+import { local } from "./storage.js";
 import { has, language, percent, speak, t } from "./strings.js";
 
 const PAUSE = { least: 250, most: 1500 }; // milliseconds of rest before a call: about as long as the last one took
@@ -17,6 +18,7 @@ const CONFIDENCE = { high: 0.8, medium: 0.5 };
 const SPOKEN_CHARACTERS = 300; // longer translations are announced, not read out
 const LARGE_CHARACTERS = 220; // up to here in large letters
 const COPIED_MILLISECONDS = 1600;
+const HAS_OPTION_KEY = /^(Mac|iPad|iPhone)/.test(navigator.platform); // instead of Alt; writes @ [ ] | { } and more
 
 const $ = (id) => document.getElementById(id);
 const [text, output] = [$("text"), $("output")];
@@ -143,10 +145,13 @@ function showError(error, again = translateNow) {
   notice.showError(error, again);
 }
 
+/** Whether the answer is that to the text that stands there now. */
+const isCurrent = () => answer?.request.q === text.value;
+
 /** Both panes and the alternatives. Only the best translation comes with links between words. */
 function showTexts() {
   const shown = hypotheses[0] ?? "";
-  const isBest = answer !== null && shown === answer.translatedText && answer.request.q === text.value;
+  const isBest = isCurrent() && shown === answer.translatedText;
   marks.set({
     source: text.value,
     target: shown,
@@ -261,8 +266,14 @@ $("swap").addEventListener("click", swap);
 
 function swap() {
   if (!languages.swap()) return;
-  if (hypotheses[0]) text.value = hypotheses[0];
+  if (isCurrent() && hypotheses[0]) put(hypotheses[0]); // a text not translated yet stays
   translateNow();
+}
+
+/** Put a text into the field, as if it were typed. */
+function put(value) {
+  text.value = value;
+  marks.edited(value);
 }
 
 text.addEventListener("input", () => {
@@ -270,7 +281,7 @@ text.addEventListener("input", () => {
   translateSoon();
 });
 $("clear").addEventListener("click", () => {
-  text.value = "";
+  put("");
   translateNow();
   text.focus();
 });
@@ -308,10 +319,12 @@ document.addEventListener("keydown", (event) => {
   const { code, key, altKey, ctrlKey, metaKey } = event;
   const isTyping = event.target.matches("input:not([type=radio]), textarea, select");
   const alternative = /^(?:Digit|Numpad)([1-9])$/.exec(code)?.[1];
+  // Windows writes a character whose number is typed on the number pad
+  const isWriting = isTyping && (HAS_OPTION_KEY || /^Numpad/.test(code));
   let action = null;
   if (key === "Enter" && (ctrlKey || metaKey)) action = translateNow;
   else if (key === "?" && !isTyping) action = () => $("shortcuts").showModal();
-  else if (altKey && !ctrlKey && !metaKey) {
+  else if (altKey && !ctrlKey && !metaKey && !isWriting) {
     if (alternative) action = () => takeAlternative(Number(alternative));
     else action = { KeyX: swap, KeyC: () => $("copy").click(), KeyL: () => $("share").click() }[code];
   }
@@ -327,10 +340,10 @@ $("theme").addEventListener("click", () => {
   const next = now === "dark" ? "light" : "dark";
   if (next === system) {
     delete document.documentElement.dataset.theme;
-    localStorage.removeItem("nmt.theme");
+    local.remove("nmt.theme");
   } else {
     document.documentElement.dataset.theme = next;
-    localStorage.setItem("nmt.theme", next);
+    local.set("nmt.theme", next);
   }
   attention.repaint();
 });
@@ -344,7 +357,7 @@ function speakAs(code) {
 
 $("language").addEventListener("click", () => {
   speakAs(language === "en" ? "de" : "en");
-  localStorage.setItem("nmt.language", language);
+  local.set("nmt.language", language);
   languages.choose(languages);
   glossary.repaint();
   showCount();
@@ -357,7 +370,9 @@ $("language").addEventListener("click", () => {
 
 $("key").addEventListener("submit", (event) => {
   event.preventDefault();
-  setKey($("key-value").value);
+  const key = $("key-value").value.trim();
+  if (!/^[\x21-\x7e]+$/.test(key)) return notice.show(t("key.wrong")); // a header carries no other characters
+  setKey(key);
   $("key").hidden = true;
   notice.hide();
   if (languages.target) translateNow();
@@ -371,7 +386,7 @@ function openLink() {
   const given = takeFromAddress();
   if (!given) return;
   languages.choose(given);
-  text.value = given.text;
+  put(given.text);
   translateNow();
 }
 
@@ -391,10 +406,12 @@ async function start() {
   }
   showCount();
   openLink();
-  if (text.value) translateSoon();
+  if (!text.value) return;
+  marks.edited(text.value); // the browser may have restored it
+  translateSoon();
 }
 
-speakAs(localStorage.getItem("nmt.language") ?? navigator.language.slice(0, 2));
+speakAs(local.get("nmt.language") ?? navigator.language.slice(0, 2));
 window.addEventListener("hashchange", openLink);
 showCount();
 start();

@@ -4,7 +4,7 @@ import { make } from "./dom.js";
 import { cellAt, drawMatrix, drawThumbnail } from "./matrix.js";
 import { percent, t } from "./strings.js";
 
-const KINDS = ["cross", "encoder", "decoder"];
+const KINDS = ["cross", "encoder", "decoder", "alone"]; // alone: of a decoder without an encoder
 const MOST = 3; // pieces named in a row of the table
 const body = document.getElementById("attention-body");
 const panel = document.getElementById("attention");
@@ -39,19 +39,24 @@ export class Attention {
     return { q: sentences[this.#sentence].trim(), source, target };
   }
 
+  /** In the colours and the language of the page. */
   repaint() {
-    if (this.#answer && panel.open) this.#draw();
+    if (this.#answer && panel.open && this.text) this.#draw();
+    else this.#asked = null; // drawn when it is on show again
   }
 
   async #load() {
+    this.#controller?.abort(); // it belongs to another text or sentence
     if (!panel.open || !this.text) return;
     const request = this.#request();
     if (JSON.stringify(request) === this.#asked) return;
-    this.#controller?.abort();
     const controller = (this.#controller = new AbortController());
     if (!this.#answer) say(t("attention.loading"));
     try {
-      this.#answer = await post("explain", request, controller.signal);
+      const answer = await post("explain", request, controller.signal);
+      const hasEncoder = answer.maps.some(({ kind }) => kind === "ENCODER");
+      if (!hasEncoder) answer.maps.forEach((map) => (map.kind = "ALONE"));
+      this.#answer = answer;
       this.#asked = JSON.stringify(request);
       this.#cell = { row: 0, column: 0 };
       this.#draw();
@@ -68,7 +73,7 @@ export class Attention {
     const side = make("div", { className: "controls" }, ...controls);
     this.canvas = this.#makeCanvas();
     this.readout = make("p", { className: "readout", role: "status", textContent: t("attention.hint") });
-    const axis = make("p", { className: "axis", textContent: t(`attention.axis.${this.#choice.kind}`) });
+    const axis = make("p", { className: "axis", textContent: t(`attention.axis.${this.#shown.kind}`) });
     const scroller = make("div", { className: "scroller" }, this.canvas);
     const table = make(
       "details",
@@ -97,7 +102,7 @@ export class Attention {
     const group = make("fieldset", { className: "choice stacked" });
     group.append(make("legend", { className: "unseen", textContent: t("attention.kind") }));
     for (const kind of there) {
-      const radio = make("input", { type: "radio", name: "kind", checked: kind === this.#choice.kind });
+      const radio = make("input", { type: "radio", name: "kind", checked: kind === this.#shown.kind });
       radio.addEventListener("change", () => this.#choose({ kind, layer: null, head: null }, "[name=kind]:checked"));
       group.append(make("label", {}, radio, make("span", { textContent: t(`attention.${kind}`) })));
     }
@@ -106,7 +111,7 @@ export class Attention {
 
   /** A button for each head, with its matrix in small. */
   #headChoice() {
-    const maps = this.#maps(this.#choice.kind);
+    const maps = this.#maps(this.#shown.kind);
     const heads = 1 + Math.max(...maps.map(({ head }) => head));
     const grid = make("div", { className: "heads", role: "group", ariaLabel: t("attention.heads") });
     grid.style.setProperty("--heads", heads);
@@ -125,7 +130,7 @@ export class Attention {
   }
 
   #headButton(layer, head, name) {
-    const isChosen = this.#choice.layer === layer && this.#choice.head === head;
+    const isChosen = this.#shown.layer === layer && this.#shown.head === head;
     const button = make("button", { type: "button", ariaLabel: name, title: name, ariaPressed: String(isChosen) });
     const mark = `${layer}-${head}`;
     button.dataset.head = mark;
@@ -134,14 +139,14 @@ export class Attention {
   }
 
   #choose(change, focus) {
-    this.#choice = { ...this.#choice, ...change };
+    this.#choice = { ...this.#shown, ...change };
     this.#draw();
     body.querySelector(focus).focus();
   }
 
   #makeCanvas() {
     const { rows, columns } = this.#labels();
-    const { kind, layer, head } = this.#choice;
+    const { kind, layer, head } = this.#shown;
     const name = layer === null ? t("attention.mean") : t("attention.head", { layer: layer + 1, head: head + 1 });
     const canvas = make("canvas", { tabIndex: 0, role: "img" });
     const values = { kind: t(`attention.${kind}`), head: name, rows: rows.length, columns: columns.length };
@@ -188,6 +193,14 @@ export class Attention {
     return make("table", {}, make("thead", {}, head), make("tbody", {}, ...lines));
   }
 
+  /** What is chosen, as far as this model has it: others have other kinds, layers and heads. */
+  get #shown() {
+    const { kind, layer, head } = this.#choice;
+    const isChosen = (map) => layer === null || (map.layer === layer && map.head === head);
+    if (this.#maps(kind).some(isChosen)) return this.#choice;
+    return { kind: KINDS.find((other) => this.#maps(other).length), layer: null, head: null };
+  }
+
   #maps(kind) {
     const order = (a, b) => a.layer - b.layer || a.head - b.head;
     return this.#answer.maps.filter((map) => map.kind.toLowerCase() === kind).sort(order);
@@ -202,12 +215,13 @@ export class Attention {
       cross: { rows: written, columns: source },
       encoder: { rows: source, columns: source },
       decoder: { rows: target, columns: target },
-    }[this.#choice.kind];
+      alone: { rows: [...source, ...target], columns: [...source, ...target] },
+    }[this.#shown.kind];
   }
 
   /** Of the chosen head, or the mean of all. */
   #weights() {
-    const { kind, layer, head } = this.#choice;
+    const { kind, layer, head } = this.#shown;
     const maps = this.#maps(kind);
     if (layer !== null) return maps.find((map) => map.layer === layer && map.head === head).weights;
     return maps[0].weights.map((_, i) => maps.reduce((sum, map) => sum + map.weights[i], 0) / maps.length);
@@ -215,7 +229,7 @@ export class Attention {
 }
 
 function sentencesOf(text, language) {
-  const found = [...new Intl.Segmenter(language, { granularity: "sentence" }).segment(text)];
+  const found = [...new Intl.Segmenter(language || undefined, { granularity: "sentence" }).segment(text)];
   return found.map(({ segment }) => segment).filter((segment) => segment.trim());
 }
 

@@ -1,5 +1,6 @@
 // Terms whose translation the reader decides, kept in this browser, for each pair of languages.
 import { iconButton, make } from "./dom.js";
+import { local } from "./storage.js";
 import { t } from "./strings.js";
 
 const list = document.getElementById("glossary-list");
@@ -18,13 +19,20 @@ export class Glossary {
       this.#draw();
       list.lastElementChild.querySelector("input").focus();
     });
+    // another tab has changed them: what is saved here next must not take that back
+    window.addEventListener("storage", ({ key }) => {
+      if (key !== this.#pair && key !== null) return;
+      this.#rows = [...this.#stored(), ...this.#rows.filter((row) => !isComplete(row))];
+      this.#draw();
+      this.changed();
+    });
   }
 
   /** The terms that are complete. */
   get terms() {
     return this.#rows
       .map(({ source, target }) => ({ source: source.trim(), target: target.trim() }))
-      .filter(({ source, target }) => source && target);
+      .filter(isComplete);
   }
 
   /** The terms of a pair of languages. */
@@ -32,8 +40,12 @@ export class Glossary {
     const pair = `nmt.glossary.${source}-${target}`;
     if (pair === this.#pair) return;
     this.#pair = pair;
-    this.#rows = JSON.parse(localStorage.getItem(this.#pair) ?? "[]");
+    this.#rows = this.#stored();
     this.#draw();
+  }
+
+  #stored() {
+    return JSON.parse(local.get(this.#pair) ?? "[]");
   }
 
   /** In the language of the page. */
@@ -48,16 +60,19 @@ export class Glossary {
 
   #item(row, number) {
     const item = make("li");
+    const remove = iconButton("close", "");
+    const nameRemove = () => (remove.ariaLabel = remove.title = t("glossary.remove", { term: row.source }));
+    nameRemove();
     for (const side of ["source", "target"]) {
       const name = t(`glossary.${side}`);
       const input = make("input", { dir: "auto", value: row[side], placeholder: name, ariaLabel: name });
       input.addEventListener("input", () => {
         row[side] = input.value;
+        nameRemove();
         this.#save();
       });
       item.append(input);
     }
-    const remove = iconButton("close", t("glossary.remove", { term: row.source }));
     remove.addEventListener("click", () => {
       this.#rows.splice(number, 1);
       this.#draw();
@@ -70,8 +85,8 @@ export class Glossary {
 
   #save() {
     const kept = JSON.stringify(this.terms);
-    if (kept === (localStorage.getItem(this.#pair) ?? "[]")) return; // a term that is not complete yet
-    localStorage.setItem(this.#pair, kept);
+    if (kept === (local.get(this.#pair) ?? "[]")) return; // a term that is not complete yet
+    local.set(this.#pair, kept);
     this.#count();
     this.changed();
   }
@@ -81,3 +96,5 @@ export class Glossary {
     count.textContent = n === 0 ? t("glossary.none") : n === 1 ? t("glossary.one") : t("glossary.count", { n });
   }
 }
+
+const isComplete = ({ source, target }) => Boolean(source.trim() && target.trim());

@@ -1,4 +1,5 @@
 // Which language into which, and how the reader is addressed.
+import { local } from "./storage.js";
 import { nameOf, t } from "./strings.js";
 
 const source = document.getElementById("source");
@@ -53,7 +54,7 @@ export class Languages {
   /** What the server has: its /languages. */
   know(languages) {
     this.#known = languages;
-    const [chosenSource, chosenTarget] = (localStorage.getItem(PAIR) ?? "auto ").split(" ");
+    const [chosenSource, chosenTarget] = (local.get(PAIR) ?? "auto ").split(" ");
     this.choose({ source: chosenSource, target: chosenTarget });
   }
 
@@ -107,6 +108,6 @@ export class Languages {
     source.options[0].text = found ? t("detected", { language: nameOf(found) }) : t("detect");
     formality.hidden = !this.#known.find(({ code }) => code === this.target)?.formality;
     swap.disabled = !this.written || !this.#targetsOf(this.target).includes(this.written);
-    localStorage.setItem(PAIR, `${this.source} ${this.target}`);
+    local.set(PAIR, `${this.source} ${this.target}`);
   }
 }

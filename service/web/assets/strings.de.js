@@ -89,12 +89,15 @@ export default {
   "attention.cross": "Übersetzung auf Text",
   "attention.encoder": "Text auf Text",
   "attention.decoder": "Übersetzung auf sich selbst",
+  "attention.alone": "Text und Übersetzung auf sich selbst",
   "attention.heads": "Köpfe, je Schicht eine Zeile",
   "attention.mean": "Mittel aller Köpfe",
   "attention.head": "Schicht {layer}, Kopf {head}",
   "attention.axis.cross": "Zeilen: was das Modell schrieb. Spalten: was es las. Je kräftiger die Farbe, desto mehr sah es dorthin.",
   "attention.axis.encoder": "Zeilen und Spalten: was das Modell las. Je kräftiger die Farbe, desto mehr sah das Stück der Zeile dorthin.",
   "attention.axis.decoder": "Zeilen und Spalten: was das Modell schrieb. Je kräftiger die Farbe, desto mehr sah das Stück der Zeile dorthin.",
+  "attention.axis.alone":
+    "Zeilen und Spalten: was das Modell las, dann was es schrieb. Je kräftiger die Farbe, desto mehr sah das Stück der Zeile dorthin.",
   "attention.matrix":
     "{kind}, {head}: {rows} Zeilen, {columns} Spalten. Die Pfeiltasten lesen Zelle um Zelle; die Tabelle darunter hat dasselbe.",
   "attention.cell": "{row} sieht auf {column}: {percent}",
