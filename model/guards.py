@@ -154,5 +154,5 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _digits(number: str) -> str:
     """Without the zeros that a date or a clock may have or not: 05, 7:00."""
-    digits = "".join(filter(str.isdigit, _FULL_HOUR.sub(r"\1", number)))
+    digits = "".join(str(int(c)) for c in _FULL_HOUR.sub(r"\1", number) if c.isdecimal())  # full-width ones, too
     return digits[1:] if len(digits) == 2 and digits[0] == "0" else digits

@@ -25,6 +25,7 @@ from model.transformer import EncoderDecoder, EncoderLayer, Transformer
 log = logging.getLogger(__name__)
 
 PANEL = 64  # columns that kernels.cpp takes together
+MOST = 124  # the largest integer of a weight: four times that of a compact checkpoint, whose integers it has exactly
 VERSION = 2  # of the interface of kernels.cpp
 CPU_FLAGS = {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "fma"}
 
@@ -60,10 +61,7 @@ def unsupported(model: Transformer) -> str:
     return ""
 
 
-MOST = 124  # four times that of a compact checkpoint, whose integers it has exactly
-
-
-def quantise(weight: Tensor, most: int = 127) -> tuple[Tensor, Tensor]:
+def quantise(weight: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """Float32 (..., N, M) -> the nearest integers from -most to most and what they count, (..., N, 1). Of what they
     stand for it gives the same integers again.
     """

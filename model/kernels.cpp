@@ -5,7 +5,7 @@
 // vocabulary never exist. Each row is computed by itself: its result does not depend on its neighbours, bit by bit.
 // A plain C interface, called by model/int8.py, which says what every argument is.
 //
-// Quantisation: weight column j = scale[j] * (w - 128) with w in 1..255, activation row = scale * a with a in -127..127;
+// Quantisation: weight column j = scale[j] * (w - 128) with w in 4..252, activation row = scale * a with a in -127..127;
 // the product is exact in 32 bits (vpdpbusd takes one unsigned side: the 128 leaves again through the sum of the row).
 
 #include <immintrin.h>

@@ -4,7 +4,7 @@
 
 Verbatim (``translate=False``), adjacent stretches merged into one segment:
   * white space around sentences, line breaks of every kind, runs of 3 or more white-space characters (columns);
-  * control characters (tab, NUL, ...), but for those that ``normalise`` repairs, and lone surrogates wherever they
+  * control characters (tab, NUL, ...), but for most that ``normalise`` repairs, and lone surrogates wherever they
     stand: a tab parts two cells of a table;
   * list and quote markers at the start of a line: ``- * + > # 1) (1) a) [x]`` and ``1.`` (see ``_marker_end``);
   * emoji, invisible marks (BOM, direction) and private-use characters at the edges of a sentence;
@@ -25,13 +25,13 @@ import sentencex
 
 BLOCK = 10_000  # characters given to sentencex at once: it is quadratic in unclosed quotation marks
 
-# Of the controls from 80 to 9f those that are none in Windows-1252 (``_REPAIRS``)
+# Of the controls from 80 to 9f those that are none in Windows-1252 (``_REPAIRS``), and 85, a line break, too
 _BREAK = re.compile(r"((?:[\x00-\x1f\x7f\x81\x85\x8d\x8f\x90\x9d\u2028\u2029\ud800-\udfff]|\s{3,})+)")
 _LINE_BREAK = re.compile(r"[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _MARKER = re.compile(r"\s*(?:(?:[-*+>•‣◦▪●○–—]+|#{1,6}|\(?(?:\d{1,3}|[a-z])\)|\[[ xX]\])\s+(?=\S))*")
 _NUMBER = re.compile(r"(\d{1,3})\.\s+(?=(\w*))")
 _NUMBERED = re.compile(rf"(?:^|{_LINE_BREAK.pattern})[ \t]*{_NUMBER.pattern}")
-_ADDRESS = re.compile(r"(?:https?://|ftp://|www\.)\S+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_ADDRESS = re.compile(r"(?i:https?://|ftp://|www\.)\S+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _DECIMAL = re.compile(r"\d[.,]\d")
 _CLOSERS = "\"'”’“‘»«›‹)]}…"
 _CLAUSE = re.compile(rf"[;:,–—!?…{re.escape(_CLOSERS)}]+(?=\s)|[、，；：。！？）」』]+")

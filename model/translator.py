@@ -313,12 +313,10 @@ class Translator:
                 segments.append(part)
                 kept.append(nbest)
                 continue
-            lost = {doubt.detail for doubt in doubts[0] if doubt.code == "ITEM_CHANGED"}
+            # In any case: of a sentence in capitals the model has read small letters
+            lost = {doubt.detail.casefold() for doubt in doubts[0] if doubt.code == "ITEM_CHANGED"}
             around = guards.around_items(part.text)
-            capitals = segment.is_capitals(part.text)  # the model has read them as small letters
-            if all(doubts) and any(
-                is_item and (text.lower() if capitals else text) in lost for text, is_item in around
-            ):
+            if all(doubts) and any(is_item and text.casefold() in lost for text, is_item in around):
                 cut = [
                     [segment.Segment(text, False)] if is_item else self._split(text, document.source, document.glossary)
                     for text, is_item in around

@@ -139,8 +139,8 @@ def translate(
         from service.access import read_tokens
         from service.client import Client
 
-        token = read_tokens(token_file)[0].decode() if token_file else ""
-        with Client(server, token=token, tls=tls and tls.removeprefix("system")) as client:
+        token = read_tokens(token_file)[0].decode("ascii", "replace") if token_file else ""
+        with Client(server, token=token, tls="" if tls == "system" else tls) as client:
             run(job, client, identity_of(client.model(source, target)))
     else:
         from model.translator import Translator

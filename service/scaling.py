@@ -3,9 +3,9 @@
     python -m service.scaling --words-a-day 1e9 --rate 1500
 
 ``rate`` is measured: the words of an `nmt translate` job by its seconds and by its threads. Requests arrive as a
-Poisson process whose rate follows the hour of the day; a replica serves one batch at a time; an autoscaler looks at how long
-the head of the queue has waited, as docs/scaling.md proposes. Time goes in steps, so that a billion words are no slower
-to simulate than a million.
+Poisson process whose rate follows the hour of the day; a replica serves one batch at a time; an autoscaler looks at
+how long the head of the queue has waited, as docs/scaling.md proposes. Time goes in steps, so that a billion words are
+no slower to simulate than a million.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ def simulate(load: Load, scaler: Autoscaler | None = None, request: float = 20.0
 
 @click.command()
 @click.option("--words-a-day", type=click.FloatRange(0, min_open=True), required=True)
-@click.option("--rate", type=click.FloatRange(0, min_open=True), required=True, help="Measured words a second of a core.")
+@click.option(
+    "--rate", type=click.FloatRange(0, min_open=True), required=True, help="Measured words a second of a core."
+)
 @click.option("--cores", type=click.IntRange(1), default=2, show_default=True, help="Cores of a replica.")
 @click.option("--euros-an-hour", type=float, default=0.02, show_default=True, help="Price of a core for an hour.")
 def main(words_a_day: float, rate: float, cores: int, euros_an_hour: float) -> None:

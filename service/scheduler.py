@@ -84,7 +84,7 @@ class Scheduler:
         jobs = [Job(document, how, caller, [None] * len(document.sources)) for document in documents]
         sentences = [Sentence(job, i, how.search) for job in jobs for i in range(len(job.results))]
         with self._changed:
-            if limited:
+            if limited and sentences:
                 self._admit(sentences, caller)
             for sentence in sentences:
                 self._push(sentence)

@@ -174,7 +174,7 @@ class TranslationServicer(pb_grpc.TranslationServiceServicer):
 
     async def _translate(self, texts: Sequence[str], how: How, caller: Caller) -> list[Found]:
         """Each text and its translation. If the caller goes away, what is not done yet is dropped."""
-        if any(texts):  # an empty one takes no room
+        if any(texts):  # an empty one needs no room
             self._scheduler.check_room()  # before any work is put into a text
         contents: list[Content] = []
         if how.source and sum(map(len, texts)) <= INLINE_CHARACTERS:

@@ -27,10 +27,11 @@ _TEXT_BYTES = 4 * DOCUMENT_BYTES  # of all parts that hold text, unpacked
 _UNPACKED_BYTES = 16 * DOCUMENT_BYTES  # of all, pictures included
 _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, ValueError)  # what zipfile makes of it
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_STRICT = "{http://purl.oclc.org/ooxml/wordprocessingml/main}document"
 _SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 _BREAKS = frozenset(_W + name for name in ("tab", "br", "cr", "ptab"))
 _INVISIBLE = frozenset(
-    _W + name for name in ("pPr", "rPr", "instrText", "delText", "moveFrom", "proofErr", "bookmarkStart", "bookmarkEnd")
+    _W + name for name in ("pPr", "rPr", "instrText", "del", "moveFrom", "proofErr", "bookmarkStart", "bookmarkEnd")
 )
 _HYPHENS = {_W + "noBreakHyphen": "\u2011", _W + "softHyphen": "\xad"}
 
@@ -56,7 +57,7 @@ def read(file: BinaryIO, options: Options) -> Iterator[Record]:
         raise UserError(f"not a Word document (.docx): {' '.join(str(error).split())}") from None
     if "word/document.xml" not in trees:
         raise UserError("not a Word document (.docx): it has no word/document.xml")
-    if trees["word/document.xml"].tag != _W + "document":
+    if trees["word/document.xml"].tag == _STRICT:
         raise UserError("not the usual kind of Word document, but Strict Open XML; save it as Word Document (.docx)")
     for tree in trees.values():
         for element in list(tree.iter(*_HYPHENS)):  # as characters they are a part of their word

@@ -61,7 +61,9 @@ def _unit(lines: list[str], language: str) -> Iterator[str | Unit]:
         if part
     ]
     newline = "\r\n" if "\r\n" in raw else "\n"
-    unit = Unit(raw, pieces, language, finish=lambda text: newline.join(_wrap(_SPACE.sub(_in_one_line, text), len(lines))))
+    unit = Unit(
+        raw, pieces, language, finish=lambda text: newline.join(_wrap(_SPACE.sub(_in_one_line, text), len(lines)))
+    )
     yield unit if unit.texts else raw
     yield tail
 

@@ -59,15 +59,13 @@ def create_app(config: GatewayConfig, metrics: GatewayMetrics | None = None) -> 
     if not config.cors_origins:
         return guarded
     origins = [origin.strip() for origin in config.cors_origins.split(",")]
-    return CORSMiddleware(
-        guarded, origins, allow_methods=("*",), allow_headers=("*",), expose_headers=("Retry-After",)
-    )
+    return CORSMiddleware(guarded, origins, allow_methods=("*",), allow_headers=("*",), expose_headers=("Retry-After",))
 
 
 def add_pages(app: FastAPI) -> None:
     web, docs = Fresh(directory=WEB, check_dir=False), Fresh(directory=HERE)
 
-    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
+    @app.get("/", include_in_schema=False)
     async def index(request: Request) -> Response:
         return await web.get_response("index.html", request.scope)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -14,8 +13,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from service.documents.record import DOCUMENT_BYTES
 from service.gateway import schemas
 
+MAX_FIELDS = 10_000  # of a form; above the number of texts that a server takes
 FORM, FILE_FORM, JSON = "application/x-www-form-urlencoded", "multipart/form-data", "application/json"
 MODELS = (schemas.TranslateBody, schemas.DetectBody, schemas.ExplainBody, schemas.FileBody)
 Body = TypeVar("Body", bound=BaseModel)
@@ -23,7 +24,9 @@ Body = TypeVar("Body", bound=BaseModel)
 
 async def form_of(request: Request) -> Any:
     try:
-        return await request.form(max_fields=math.inf, max_part_size=math.inf)  # the whole body has a limit
+        return await request.form(
+            max_fields=MAX_FIELDS, max_part_size=DOCUMENT_BYTES
+        )  # Guard has read it, to its limit
     except StarletteHTTPException:
         raise
     except Exception as error:  # python-multipart has errors of several kinds
@@ -38,7 +41,9 @@ def reader(model: type[Body]) -> Callable[[Request], Any]:
         try:
             if kind in (FORM, FILE_FORM):
                 form = await form_of(request)
-                lists = {name: form.getlist(name) for name in form}
+                lists: dict[str, list[Any]] = {}
+                for name, value in form.multi_items():
+                    lists.setdefault(name, []).append(value)
                 return model.model_validate({name: found if found[1:] else found[0] for name, found in lists.items()})
             if kind in (JSON, ""):
                 return model.model_validate_json(await request.body())

@@ -52,7 +52,7 @@ class GatewayConfig:
         return parse_settings(cls, settings, "gateway settings")
 
     def connection(self) -> Connection:
-        tls = None if not self.server_tls else self.server_tls.removeprefix("system")
+        tls = None if not self.server_tls else "" if self.server_tls == "system" else self.server_tls
         return Connection(self.server, self.timeout_seconds, "", tls, self.client_certificate, self.client_key)
 
     def rates(self) -> list[limits.RateLimitItem]:

@@ -128,7 +128,7 @@ def read(data: bytes, format_: str, options: Options, max_characters: int) -> li
             characters += max(1, sum(map(len, record.texts)))
             if characters > max_characters:
                 advice = "split it, or use nmt translate"
-                raise HTTPException(400, f"file: more than {max_characters} characters, the limit; {advice}")
+                raise HTTPException(400, f"file: more than {max_characters} characters and lines, the limit; {advice}")
             records.append(record)
     except UserError as error:
         raise HTTPException(400, f"file: {error}") from None

@@ -101,8 +101,8 @@ class Guard:
 
         async def send_on(message: MutableMapping[str, Any]) -> None:
             nonlocal complete
-            complete = complete or (message["type"] == "http.response.body" and not message.get("more_body", False))
             await send(message)
+            complete = complete or (message["type"] == "http.response.body" and not message.get("more_body", False))
 
         gone = asyncio.ensure_future(disconnect(receive))
         work = asyncio.ensure_future(self._app(scope, receive_again, send_on))

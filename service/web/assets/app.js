@@ -371,7 +371,7 @@ $("language").addEventListener("click", () => {
 $("key").addEventListener("submit", (event) => {
   event.preventDefault();
   const key = $("key-value").value.trim();
-  if (!/^[\x21-\x7e]+$/.test(key)) return notice.show(t("key.wrong")); // a header carries no other characters
+  if (!/^[\x21-\x7e]+$/.test(key)) return notice.show(t("key.odd")); // a header carries no other characters
   setKey(key);
   $("key").hidden = true;
   notice.hide();

@@ -8,6 +8,7 @@ export default {
   "key": "Dieser Server verlangt einen API-Schlüssel",
   "key.use": "Verwenden",
   "key.wrong": "Der Server hat den API-Schlüssel nicht angenommen.",
+  "key.odd": "Ein API-Schlüssel besteht aus einfachen Buchstaben, Ziffern und Zeichen: Bitte neu kopieren.",
   "translation.section": "Übersetzung von Text",
   "from": "Übersetzen aus",
   "to": "Übersetzen in",

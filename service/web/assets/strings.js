@@ -39,6 +39,7 @@ const english = {
   "busy.next": "Next try in {n} s.",
   "failed": "The server answered with an error ({status}).",
   "key.wrong": "The server did not take the API key.",
+  "key.odd": "An API key consists of plain letters, digits and signs: copy it again.",
   "glossary.unsupported": "This server does not apply glossaries yet; translated without.",
   "glossary.source": "Term",
   "glossary.target": "Its translation",

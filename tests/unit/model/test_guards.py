@@ -54,6 +54,7 @@ TEXTS = st.lists(st.one_of(st.sampled_from(["the cat", "wo ist", "good", ",", "(
         ("It costs ₹500.", "Es kostet €500.", ["ITEM_CHANGED"]),
         ("It costs £5 or $5.", "Es kostet 5 Pfund oder 5 Dollar.", []),
         ("See HTTPS://X.ORG/A.", "Siehe HTTPS://X.ORG.", ["ITEM_CHANGED"]),
+        ("Room １２.", "Zimmer 12.", []),
         ("x is a hat.", "x\ufffd ist ein Hut.", ["ITEM_CHANGED"]),
     ],
 )
@@ -124,3 +125,11 @@ def test_a_clean_hypothesis_is_preferred(translator: Translator) -> None:
     (warning,) = translator.assemble(document, [[loop]], search).warnings
     assert (warning.code, warning.detail) == ("REPETITION", "wo ist")
     assert translator.review(document, [[clean]], search) == (document, [[clean]])
+
+
+@pytest.mark.parametrize(
+    "text", ["WWW.X.ORG IS CLOSED TODAY", "OPEN {NAME} AND {I} NOW", "SEE HTTPS://X.ORG/I/A TODAY"]
+)
+def test_items_in_capitals_survive(translator: Translator, text: str) -> None:
+    found = translator.translate([text], "en", "de", SearchConfig(beam_size=2, max_length_ratio=0.5))[0].text
+    assert [item for item, is_item in guards.around_items(text) if is_item and item not in found] == []

@@ -14,7 +14,7 @@ from model.segment import BLOCK, Segment, in_capitals, is_capitals, normalise, s
 # Characters that go wrong together: white space of all kinds, marks, emoji parts, RTL, quotes, terminators, controls.
 AWKWARD = (
     "aAéß19.!?…,;:-–*#>\"'„“”’«»()[]。！、中नमि\u0301\u0323שא\u200f\u200e\u200d\ufeff\ufe0f😀👩👍\U0001f3fd🇩🇪"
-    " \xa0\u202f\u3000\t\n\r\x0b\x0c\x1c\x1e\x85\u2028\u2029\x00\x07\x7f\ud800\udfff\ue000\ufdd0"
+    " \x81\x84\x93\xa0\u202f\u3000\t\n\r\x0b\x0c\x1c\x1e\x85\u2028\u2029\x00\x07\x7f\ud800\udfff\ue000\ufdd0"
 )
 texts = st.one_of(
     st.text(st.characters(), max_size=80),  # every code point, lone surrogates too
@@ -273,3 +273,8 @@ def test_these_are_not_all_in_capitals(text: str) -> None:
 @given(texts)
 def test_capitals_keep_every_place(text: str) -> None:
     assert len(in_capitals(text)) == len(text)
+
+
+def test_controls_that_stand_for_quotation_marks_are_a_part_of_their_sentence() -> None:
+    assert show("\x84Hallo.\x93\x81Don\x92t\x85Ja.") == ["\x84Hallo.\x93", "Don\x92t", "Ja."]
+    assert show("HTTPS://EXAMPLE.ORG/A") == []

@@ -41,6 +41,11 @@ def test_what_is_no_text_is_refused_here(client: Client) -> None:
     assert [one.translated_text for one in client.translate(["a"], "en", "de")] == ["A"]
 
 
+def test_a_language_is_seen_behind_any_number_of_signs(client: Client) -> None:
+    assert client.detect("-" * 1_000 + " 1. Wo ist der Bahnhof, bitte?")[0][0] == "de"
+    assert client.detect("-" * 1_000) == []
+
+
 def test_requests_hold_every_text_in_order() -> None:
     texts = ["a" * length for length in (0, 1, 15_000, 6_000, 50_000, 1)] + ["b"] * 600
     parts = list(requests_of(texts))

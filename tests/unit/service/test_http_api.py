@@ -277,6 +277,7 @@ def test_pages_of_others_may_call_only_if_they_are_named(http: httpx2.Client) ->
         assert named.headers["access-control-allow-origin"] == "https://a.example"
         refused = other.post("/detect", content=b"x" * (4 << 20) + b"x", headers=page)
         assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (413, "https://a.example")
+        assert refused.headers["access-control-expose-headers"] == "Retry-After"
 
 
 def test_head_is_get_without_the_body_and_counted_as_answered() -> None:
@@ -333,9 +334,19 @@ def test_files(http: httpx2.Client) -> None:
         ("a.csv", b"id,text\n", {"columns": "no"}, "file: "),
         ("a.txt", b"a\n\xff\n", {}, "file: line 2: byte 1 (0xff) is not valid UTF-8"),
         ("a.docx", b"no zip", {}, "file: "),
-        ("a.txt", b"\n" * 200_001, {}, "file: more than 200000 characters, the limit; split it, or use nmt translate"),
+        (
+            "a.txt",
+            b"\n" * 200_001,
+            {},
+            "file: more than 200000 characters and lines, the limit; split it, or use nmt translate",
+        ),
         ("a.jsonl", b'{"text": "a \\ud83d"}\n', {"columns": "text"}, "file: line 1: it holds half of a surrogate pair"),
-        ("a.txt", b"a " * 100_001, {}, "file: more than 200000 characters, the limit; split it, or use nmt translate"),
+        (
+            "a.txt",
+            b"a " * 100_001,
+            {},
+            "file: more than 200000 characters and lines, the limit; split it, or use nmt translate",
+        ),
         ("a.txt", b"1", {"source": "auto"}, "source: the language of the file cannot be seen; name it"),
     ):
         answer = post_file(http, name, content, **fields)

@@ -36,6 +36,11 @@ def test_autoscaling_saves_machines_and_keeps_the_wait_short() -> None:
     assert scaled.p99 < 60
 
 
+def test_a_day_on_which_nothing_arrives() -> None:
+    outcome = simulate(Load(1e-6, rate=1000), Autoscaler())
+    assert (outcome.median, outcome.p99, outcome.left) == (0.0, 0.0, 0.0)
+
+
 def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="must be positive"):
         Load(0, rate=1)

@@ -163,6 +163,15 @@ def test_the_queue_has_a_limit_and_what_is_cancelled_makes_room(make_gate: Calla
     assert "0123456789" not in [text for group in gate.translator.calls for text in group]
 
 
+def test_a_text_without_sentences_needs_no_room(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate(queue_tokens=10)
+    gate.shut()
+    gate.submit("012345678")  # ten tokens
+    how = How(gate.translator, "en", "de", SearchConfig())  # type: ignore[arg-type]
+    (blank,) = gate.scheduler.submit([Document(" ", (), ())], how, Caller("a", 1, math.inf))  # type: ignore[list-item]
+    assert blank.done()
+
+
 def test_a_deadline_that_cannot_be_met_is_refused(make_gate: Callable[..., Gate]) -> None:
     """Too large for an idle server: DeadlineError. Too much before it: QueueFullError, for later may be better."""
     gate = make_gate()

@@ -1,5 +1,5 @@
 """CTranslate2, an independent engine, with the same weights: the same tokens and the same scores. And checkpoints of a
-quarter of the size."""
+sixth of the size."""
 
 from __future__ import annotations
 

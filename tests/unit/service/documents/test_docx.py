@@ -69,7 +69,8 @@ def test_hyphens_are_a_part_of_their_word_and_what_was_moved_away_is_not_there(d
     run = "<w:r>{}</w:r>"
     hyphens = '<w:t>e</w:t><w:noBreakHyphen/><w:t>mail in ru</w:t><w:softHyphen/><w:t xml:space="preserve">ns </w:t>'
     gone, there = run.format("<w:t>big</w:t>"), run.format("<w:t>small</w:t>")
-    moved = f"<w:moveFrom>{gone}</w:moveFrom><w:moveTo>{there}</w:moveTo>"
+    deleted = f"<w:del>{run.format('<w:delText>e</w:delText><w:noBreakHyphen/>')}</w:del>"
+    moved = f"{deleted}<w:moveFrom>{gone}</w:moveFrom><w:moveTo>{there}</w:moveTo>"
     out = translated("docx", with_body(document, f"<w:p>{run.format(hyphens)}{moved}</w:p>"), change)[0]
     assert read[0] == "e\u2011mail in ru\xadns small"
     with zipfile.ZipFile(io.BytesIO(out)) as archive:
