@@ -16,7 +16,7 @@ from lingua import IsoCode639_1, Language, LanguageDetector, LanguageDetectorBui
 
 from model.config import check
 
-CLEANING_VERSION = 1  # part of the cache key: raise it with every change that alters what is kept
+CLEANING_VERSION = 2  # part of the cache key: raise it with every change that alters what is kept
 
 RATIO_SLACK = 20  # characters added to both lengths: short phrases may differ by any factor
 LANGUAGE_ODDS = 20  # a side is foreign where another language is this many times as probable as its own
