@@ -141,7 +141,8 @@ def listen_for_web(address: str, choice: str) -> socket.socket:
     try:
         return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
-        reason = os.strerror(error.errno) if (error.errno or 0) > 0 else error.strerror  # below 0: the name is unknown
+        number = error.errno or 0
+        reason = os.strerror(number) if number > 0 else error.strerror  # below 0: the name is unknown
         raise ServiceError(f"cannot listen on {address}: {reason}; choose another with {choice}") from None
 
 

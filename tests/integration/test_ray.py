@@ -17,7 +17,7 @@ from model.config import SearchConfig
 from model.errors import UserError
 from service.documents import Options
 from service.inputs import STDIN, plan
-from service.translate import How, Job, run
+from service.translate import How, Job, identity_of, run
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'nmt[ray]'")
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -99,7 +99,7 @@ def test_a_job_that_stopped_here_goes_on_there(folder: Path, tmp_path: Path) -> 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(job(folder, tmp_path / "out"), FakeTranslator(before=stop), "fake")
+        run(job(folder, tmp_path / "out"), FakeTranslator(before=stop), identity_of(FakeTranslator()))
     assert (tmp_path / "out" / "a.txt.partial").exists()
     with pytest.raises(UserError, match="1 record"):
         run_on_ray(job(folder, tmp_path / "out", resume=True), load)

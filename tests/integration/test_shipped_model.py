@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -89,7 +90,7 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the test sets of ../shared/data are not here")
 @pytest.mark.parametrize(
-    ("name", "least"), [("tatoeba.test.en-de", 46), ("tatoeba.test.de-en", 52), ("tatoeba.far.en-de", 38)]
+    ("name", "least"), [("tatoeba.test.en-de", 48), ("tatoeba.test.de-en", 54), ("tatoeba.far.en-de", 40)]
 )
 def test_quality_has_a_floor(translator: Translator, name: str, least: float) -> None:
     """200 lines scatter by some points; `nmt evaluate` gives the figures of the model card."""
@@ -103,10 +104,11 @@ def test_quality_has_a_floor(translator: Translator, name: str, least: float) ->
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the test sets of ../shared/data are not here")
 def test_the_terms_of_a_glossary_come_out(translator: Translator) -> None:
-    """On 500 sentences of each kind, and what comes out is as good as without."""
+    """On 150 sentences of each kind, and what comes out is as good as without."""
     test = load_test_set(SHARED / "tatoeba.test.en-de.tsv", "en", "de")
-    rows = bench_glossary(translator, test, 500)["rows"]
-    assert [row["sentences"] for row in rows] == [500] * 3
+    test = replace(test, sources=test.sources[:600], references=test.references[:600])
+    rows = bench_glossary(translator, test, 150)["rows"]
+    assert [row["sentences"] for row in rows] == [150] * 3
     for row in rows:
         assert row["placed"] >= 0.98
         assert row["warned"] == round((1 - row["placed"]) * row["terms"])  # never silence

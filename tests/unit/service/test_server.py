@@ -397,7 +397,7 @@ def test_a_call_whose_deadline_passes_is_counted_as_one(
     metrics = server.server.metrics
     wait_until(lambda: metrics.refusals.labels("deadline")._value.get() == 1)
     assert metrics.calls.labels("Translate", "DEADLINE_EXCEEDED")._value.get() == 1
-    assert "Translate: DEADLINE_EXCEEDED after" in caplog.text
+    wait_until(lambda: "Translate: DEADLINE_EXCEEDED after" in caplog.text)
 
 
 def test_detection() -> None:
