@@ -11,7 +11,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,11 +108,21 @@ def save(
 def load(directory: str | Path) -> Checkpoint:
     """Read and verify a checkpoint; CheckpointError names the file that is missing, corrupt or too new."""
     directory = Path(directory)
+    before = _stamp(directory)
     try:
         return _load(directory)
-    except CheckpointError:  # it may just have been replaced
-        time.sleep(0.1)
-        return _load(directory)
+    except CheckpointError:
+        if _stamp(directory) == before:
+            raise
+        return _load(directory)  # it has been replaced meanwhile
+
+
+def _stamp(directory: Path) -> bytes:
+    """The configuration, which holds the hashes of all else; b"" without one."""
+    try:
+        return (directory / CONFIG).read_bytes()
+    except OSError:
+        return b""
 
 
 def _load(directory: Path) -> Checkpoint:

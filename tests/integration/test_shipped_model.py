@@ -104,11 +104,11 @@ def test_quality_has_a_floor(translator: Translator, name: str, least: float) ->
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the test sets of ../shared/data are not here")
 def test_the_terms_of_a_glossary_come_out(translator: Translator) -> None:
-    """On 150 sentences of each kind, and what comes out is as good as without."""
+    """On 90 sentences of each kind, and what comes out is as good as without."""
     test = load_test_set(SHARED / "tatoeba.test.en-de.tsv", "en", "de")
-    test = replace(test, sources=test.sources[:600], references=test.references[:600])
-    rows = bench_glossary(translator, test, 150)["rows"]
-    assert [row["sentences"] for row in rows] == [150] * 3
+    test = replace(test, sources=test.sources[:400], references=test.references[:400])
+    rows = bench_glossary(translator, test, 90)["rows"]
+    assert [row["sentences"] for row in rows] == [90] * 3
     for row in rows:
         assert row["placed"] >= 0.98
         assert row["warned"] == round((1 - row["placed"]) * row["terms"])  # never silence
