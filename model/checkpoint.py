@@ -139,7 +139,8 @@ def _load(directory: Path) -> Checkpoint:
             scale, whole = weights.pop(name + SCALE), weights[name]
             if whole.dtype == torch.uint8:
                 whole = _unpacked(whole).view(*scale.shape[:-1], -1)
-            weights[name] = whole.float() * scale
+            weights[name] = whole * scale
+        weights = {name: weight.float() for name, weight in weights.items()}
         vocabulary, card = Vocabulary(files[VOCABULARY]), files[CARD].decode(errors="replace")
         if model_config.tie_embeddings:
             first, *others = architecture(model_config).TIED

@@ -24,9 +24,8 @@ Body = TypeVar("Body", bound=BaseModel)
 
 async def form_of(request: Request) -> Any:
     try:
-        return await request.form(
-            max_fields=MAX_FIELDS, max_part_size=DOCUMENT_BYTES
-        )  # Guard has read it, to its limit
+        # Guard has read it already, up to its limit
+        return await request.form(max_fields=MAX_FIELDS, max_part_size=DOCUMENT_BYTES)
     except StarletteHTTPException:
         raise
     except Exception as error:  # python-multipart has errors of several kinds
