@@ -23,13 +23,12 @@ from torch import Tensor
 
 from model.config import ModelConfig, from_dict
 from model.errors import CheckpointError, UserError
-from model.int8 import quantise
+from model.int8 import STORED, quantise
 from model.transformer import Transformer, architecture, build
 from model.vocabulary import Vocabulary
 
 FORMATS = 1, 2, 3  # that this code reads; it writes the last. The second may hold integers, the third packed ones
 SCALE = ".scale"  # of a matrix of integers: a factor for each row
-MOST = 31  # the largest integer, and the smallest is its opposite: 6 bits
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.model", "MODEL_CARD.md"
 PRETRAINED = Path(__file__).parent / "pretrained" / "en-de"
 
@@ -79,7 +78,7 @@ def save(
         tied = architecture(config).TIED[1:] if config.tie_embeddings else ()
         tensors = {k: v.detach().to("cpu", torch.float32).contiguous() for k, v in weights.items() if k not in tied}
         for name in [k for k, v in tensors.items() if compact and v.ndim > 1]:
-            whole, tensors[name + SCALE] = quantise(tensors[name], MOST)
+            whole, tensors[name + SCALE] = quantise(tensors[name], STORED)
             tensors[name] = _packed(whole)
         (fresh / WEIGHTS).write_bytes(safetensors.torch.save(tensors))
         (fresh / VOCABULARY).write_bytes(vocabulary.model)

@@ -25,7 +25,8 @@ from model.transformer import EncoderDecoder, EncoderLayer, Transformer
 log = logging.getLogger(__name__)
 
 PANEL = 64  # columns that kernels.cpp takes together
-MOST = 124  # the largest integer of a weight: four times that of a compact checkpoint, whose integers it has exactly
+STORED = 31  # the largest integer of a weight in a compact checkpoint, and the smallest is its opposite: 6 bits
+MOST = 127 // STORED * STORED  # and here: a multiple, which has those exactly
 VERSION = 2  # of the interface of kernels.cpp
 CPU_FLAGS = {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni", "fma"}
 

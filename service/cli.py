@@ -137,10 +137,10 @@ def translate(
         run_on_ray(job, functools.partial(load_translator, checkpoint))
     elif server:
         from service.access import read_tokens
-        from service.client import Client
+        from service.client import Client, authority
 
         token = read_tokens(token_file)[0].decode("ascii", "replace") if token_file else ""
-        with Client(server, token=token, tls="" if tls == "system" else tls) as client:
+        with Client(server, token=token, tls=authority(tls)) as client:
             run(job, client, identity_of(client.model(source, target)))
     else:
         from model.translator import Translator

@@ -97,6 +97,11 @@ class Connection:
         return [library.insecure_channel(address, options) for address in self.addresses()]
 
 
+def authority(choice: str | None) -> str | None:
+    """``Connection.tls`` as a setting: a PEM file, "system" for those that the system trusts, nothing for no TLS."""
+    return "" if choice == "system" else choice or None
+
+
 class Attempts:
     """The attempts at one call: ``arguments`` of the next one, ``pause`` after one that failed."""
 

@@ -117,7 +117,7 @@ def plan(recipe: Recipe, processes: int = 1) -> Plan:
     places = float(training.max_steps) * batch
     each, once, kernels = activations(model, training.bf16)
     # Logits, probabilities and their gradients, a chunk at a time; of both draws, their divergence
-    logits = (13 if training.r_drop else 3) * 4 * min(GPU_CHUNK, training.batch_tokens) * size
+    logits = (11 if training.r_drop else 3) * 4 * min(GPU_CHUNK, training.batch_tokens) * size
     return Plan(
         recipe=recipe.name,
         processes=processes,

@@ -59,13 +59,15 @@ class SmoothedCrossEntropy(torch.autograd.Function):
             chunk = slice(start, start + size)
             h, y = states[:, chunk], targets[chunk].expand(passes, -1)[..., None]
             logits = h @ weight_low.T  # (P, chunk, V)
+            if r_drop:  # a difference of logits wants all their digits
+                logits = logits.float()
             p = logits.softmax(-1)
             logit[:, chunk] = logits.gather(2, y).squeeze(2).float()
             nll[:, chunk] = -p.gather(2, y).squeeze(2).float().clamp_min(torch.finfo(torch.float32).tiny).log()
             if r_drop:
-                by_logits, found = symmetric_divergence(logits)
+                by_logits, found = symmetric_divergence(logits, p)
                 divergence += found
-                p = p.float().add_(by_logits, alpha=r_drop / 4 * passes).to(hidden.dtype)
+                p = p.add_(by_logits, alpha=r_drop / 4 * passes).to(hidden.dtype)
             grad_states[:, chunk] = p @ weight_low
             grad_weight += p.flatten(0, 1).T @ h.flatten(0, 1)
         nll, logit, states, targets = nll[:, :count], logit[:, :count], states[:, :count].float(), targets[:count]
@@ -90,15 +92,14 @@ class SmoothedCrossEntropy(torch.autograd.Function):
         return grad_hidden * grads[0].to(grad_hidden.dtype), grad_weight * grads[0], None, None, None
 
 
-def symmetric_divergence(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (2, N, V) of tokens that were seen twice -> the gradient in them (2, N, V) of the sum over tokens of
-    KL(p || q) + KL(q || p), and that sum, float32.
+def symmetric_divergence(logits: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (2, N, V) of tokens that were seen twice, and their softmax -> the gradient in the logits (2, N, V) of the
+    sum over tokens of KL(p || q) + KL(q || p), and that sum.
 
     With logits a and b and d = a - b it is the sum of (p - q) d, since log p - log q is d up to a constant of the
     token. The gradient in a is p (d - E_p[d]) + p - q, and the other way round in b.
     """
-    a, b = logits.float()
-    p, q, d = a.softmax(-1), b.softmax(-1), a - b
+    (p, q), d = probabilities, logits[0] - logits[1]
     difference = p - q
     by_a = torch.addcmul(difference, p, d - (p * d).sum(-1, keepdim=True))
     by_b = torch.addcmul(difference, q, d - (q * d).sum(-1, keepdim=True)).neg_()

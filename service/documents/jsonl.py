@@ -13,7 +13,7 @@ from functools import partial
 from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, BinaryIO
 
-from service.documents.record import Options, Record
+from service.documents.record import Options, Record, encodable
 from service.documents.text import read_raw
 
 _DECODER = json.JSONDecoder(strict=False)
@@ -94,10 +94,6 @@ def _render(text: str, values: list[Value], found: Sequence[Any]) -> bytes:
         new = translation.hypotheses[0].text
         raw = text[start:stop]
         if new != source:
-            raw = json.dumps(new, ensure_ascii="\\u" in raw or not _encodable(new))
+            raw = json.dumps(new, ensure_ascii="\\u" in raw or not encodable(new))
         out, end = out + text[end:start] + raw, stop
     return (out + text[end:]).encode()
-
-
-def _encodable(text: str) -> bool:
-    return not re.search("[\ud800-\udfff]", text)

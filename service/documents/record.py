@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -64,6 +65,11 @@ def not_utf8(byte: int, index: int) -> str:
         f"byte {index + 1} (0x{byte:02x}) is not valid UTF-8; "
         "convert the file first, for example with iconv -f latin1 -t utf-8"
     )
+
+
+def encodable(text: str) -> bool:
+    """Not where it holds half a surrogate pair, as an escape of JSON may leave it."""
+    return not re.search("[\ud800-\udfff]", text)
 
 
 def document(file: BinaryIO, parse: Callable[[str], Iterable[str | Unit]]) -> Iterator[Record]:

@@ -9,7 +9,7 @@ import limits
 
 from model.config import check, one_of
 from model.errors import UserError
-from service.client import Connection
+from service.client import Connection, authority
 from service.config import LOG_FORMATS, ServiceConfig, host_and_port, parse_settings
 
 
@@ -52,7 +52,7 @@ class GatewayConfig:
         return parse_settings(cls, settings, "gateway settings")
 
     def connection(self) -> Connection:
-        tls = None if not self.server_tls else "" if self.server_tls == "system" else self.server_tls
+        tls = authority(self.server_tls)
         return Connection(self.server, self.timeout_seconds, "", tls, self.client_certificate, self.client_key)
 
     def rates(self) -> list[limits.RateLimitItem]:

@@ -16,6 +16,7 @@ from model.errors import UserError
 from protos.translation.v1 import translation_pb2 as pb
 from service.client import REQUESTS_IN_FLIGHT, requests_of
 from service.documents import FORMATS, Options, Record, format_of
+from service.documents.record import encodable
 from service.gateway.backend import Backend, all_or_none
 from service.gateway.schemas import FORMALITIES, FileBody, language
 
@@ -122,7 +123,7 @@ def read(data: bytes, format_: str, options: Options, max_characters: int) -> li
     records, characters = [], 0
     try:
         for record in FORMATS[format_].read(io.BytesIO(data), options):
-            if record.reason or not all(map(is_text, record.texts)):
+            if record.reason or not all(map(encodable, record.texts)):
                 reason = record.reason or "it holds half of a surrogate pair, which is no text"
                 raise HTTPException(400, f"file: {record.place}: {reason}")
             characters += max(1, sum(map(len, record.texts)))
@@ -133,10 +134,6 @@ def read(data: bytes, format_: str, options: Options, max_characters: int) -> li
     except UserError as error:
         raise HTTPException(400, f"file: {error}") from None
     return records
-
-
-def is_text(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def render(records: Sequence[Record], found: dict[str, pb.Translation]) -> bytes:
