@@ -312,7 +312,7 @@ def evaluate(
     if formality and (turned or lexicon):
         raise UserError("--formality has scores of its own: leave out --turned and --lexicon")
     config = search_config({name: value for name, value in search.items() if value is not None})
-    test_set = load_test_set(test, target, source).turned() if turned else load_test_set(test, source, target)
+    test_set = load_test_set(test, source, target, turned)
     if limit is not None:
         test_set = test_set.first(limit)
     known = None

@@ -44,9 +44,10 @@ class CorpusConfig:
     """One corpus of a mixture: a ``[[corpus]]`` table of a recipe."""
 
     path: str | tuple[str, str]  # file, folder or glob of .tsv[.gz], .jsonl[.gz], .parquet; [source, target]; hf:NAME
-    source: str  # language of the first column
+    source: str  # what is translated from
     target: str
     weight: float = 1.0  # share of the sentences drawn, relative to the other corpora
+    turned: bool = False  # TSV: the target stands in the first column, the source in the second
     source_column: str | None = None  # JSONL, Parquet, hub; default: the language code, translation.CODE, "source"
     target_column: str | None = None
     name: str | None = None  # hub only: which configuration, e.g. "de-en"
@@ -74,6 +75,7 @@ class CorpusConfig:
         check(self.path != HUB, f"path = '{HUB}' must go on with the name of a data set, such as '{HUB}wmt14'")
         hub = isinstance(self.path, str) and self.path.startswith(HUB)
         check(hub or self.name is None, f"name = '{self.name}' belongs to hub data sets; '{self.path}' is a local path")
+        check(not (hub and self.turned), f"turned is for TSV files; '{self.path}' has columns with names")
 
     @property
     def title(self) -> str:

@@ -55,6 +55,10 @@ def local_files(config: CorpusConfig, root: Path) -> list[Path]:
             raise UserError(f"corpus {file}: unknown format; use {', '.join(SUFFIXES)} or a pair of text files")
         if (config.source_column or config.target_column) and not file.name.endswith(SUFFIXES[2:]):
             raise UserError(f"corpus {file}: source_column and target_column need JSONL, Parquet or the hub")
+        if config.turned and not file.name.endswith(SUFFIXES[:2]):
+            raise UserError(
+                f"corpus {file}: turned is for TSV; elsewhere name the columns or files the other way round"
+            )
     return files
 
 
@@ -87,7 +91,7 @@ def read(config: CorpusConfig, root: Path, start: int = 0) -> Iterator[Record]:
 def _file(path: Path, config: CorpusConfig) -> Iterator[Record]:
     if path.name.endswith(".parquet"):
         return _parquet(path, config)
-    return _tsv(path) if path.name.endswith((".tsv", ".tsv.gz")) else _jsonl(path, config)
+    return _tsv(path, config.turned) if path.name.endswith(SUFFIXES[:2]) else _jsonl(path, config)
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -102,8 +106,8 @@ def _lines(path: Path) -> Iterator[bytes]:
         raise UserError(f"corpus {path}: cannot be read after line {number}: {error}; restore the file") from None
 
 
-def _tsv(path: Path) -> Iterator[Record]:
-    """Source, tab, target; no quoting, no header; further columns (more references) are left alone."""
+def _tsv(path: Path, turned: bool) -> Iterator[Record]:
+    """Source, tab, target, or turned; no quoting, no header; further columns (more references) are left alone."""
     for number, line in enumerate(_lines(path), 1):
         try:
             columns = line.decode().split("\t", 2)
@@ -111,7 +115,7 @@ def _tsv(path: Path) -> Iterator[Record]:
             yield Record(path.name, number, "", "", "invalid UTF-8")
             continue
         if len(columns) >= 2:
-            yield Record(path.name, number, columns[0], columns[1])
+            yield Record(path.name, number, columns[turned], columns[not turned])
         elif columns[0].strip():
             yield Record(path.name, number, "", "", "one column, no tab")
         else:

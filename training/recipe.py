@@ -104,6 +104,7 @@ class ValidationConfig:
     test: str  # as for `nmt evaluate --test`
     source: str
     target: str
+    turned: bool = False  # the file holds the other direction
     limit: int = 500  # the first lines only
     beam_size: int = 5
 

@@ -66,11 +66,7 @@ def _tests(recipe: Recipe) -> list[tuple[TestSet, tuple[str, ...]]]:
     """What to score on, and by which metrics. UserError for what cannot be had."""
     found = []
     for one in recipe.tests:
-        path = recipe.resolve(one.test)
-        if one.turned:
-            test = load_test_set(path, one.target, one.source).turned()
-        else:
-            test = load_test_set(path, one.source, one.target)
+        test = load_test_set(recipe.resolve(one.test), one.source, one.target, one.turned)
         scorers(one.metrics, test.target)
         found.append((test, one.metrics))
     check_names([test for test, _ in found])

@@ -58,11 +58,14 @@ class TestSet:
         )
 
 
-def load_test_set(test: str | Path, source: str, target: str) -> TestSet:
+def load_test_set(test: str | Path, source: str, target: str, turned: bool = False) -> TestSet:
     """A TSV file (source, one or more references; no quoting) or a sacreBLEU test set such as ``wmt14/full``.
 
+    With ``turned`` the file is for the other direction, target to source.
     An empty cell after the first is no reference: rows may differ in length. UserError for anything else.
     """
+    if turned:
+        return load_test_set(test, target, source).turned()
     if Path(test).is_file():
         return _read_tsv(Path(test), source, target)
     name = str(test)

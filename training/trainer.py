@@ -62,7 +62,7 @@ class Trainer:
         state, best = out / STATE, out / "best"
         if not resume and (state.exists() or best.exists()):
             raise UserError(f"{out} holds a run already; add --resume to go on with it, or choose another --out")
-        self.tests = [load_test_set(recipe.resolve(v.test), v.source, v.target) for v in recipe.validation]
+        self.tests = [load_test_set(recipe.resolve(v.test), v.source, v.target, v.turned) for v in recipe.validation]
         check_names(self.tests)
         out.mkdir(parents=True, exist_ok=True)
         with self.accelerator.main_process_first():  # the others find the cleaned corpora on disk

@@ -21,6 +21,7 @@ from model.errors import UserError
 from model.translator import Translator
 from training.corpus import load_corpora
 from training.recipe import load_recipe
+from training.testset import load_test_set
 from training.trainer import Trainer, train
 
 RECIPE = """
@@ -291,6 +292,20 @@ def test_a_stop_before_the_first_step_is_one(language: Path, tmp_path: Path, mon
     monkeypatch.setattr(trainer, "log", lambda line: line.startswith("step 0") and os.kill(os.getpid(), signal.SIGTERM))
     trainer.run()
     assert trainer.interrupted and trainer.progress.step == 0
+
+
+def test_one_direction_from_files_for_the_other(tiny_recipe: Path, tmp_path: Path) -> None:
+    one = tmp_path / "one.toml"
+    turned = 'source = "de"\ntarget = "en"\nturned = true\n'
+    one.write_text(
+        f'base = "{tiny_recipe}"\n[[corpus]]\npath = "train.tsv"\nboth_ways = false\n{turned}'
+        f'[[validation]]\ntest = "test.tsv"\n{turned}'
+    )
+    trainer = Trainer(load_recipe(one), tmp_path / "run", resume=False)
+    lines = [tuple(line.split("\t")) for line in (tiny_recipe.parent / "train.tsv").read_text().splitlines()]
+    assert trainer.corpora[0].take([0, 1]) == [(german, english) for english, german in lines[:2]]
+    test = load_test_set(tiny_recipe.parent / "test.tsv", "en", "de").turned()
+    assert (trainer.corpora[0].source, trainer.tests) == ("de", [test])
 
 
 def test_what_patience_ended_stays_ended(language: Path, tmp_path: Path) -> None:

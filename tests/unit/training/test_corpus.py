@@ -96,6 +96,7 @@ def test_sides_of_differing_length_are_an_error_with_both_counts(tmp_path: Path,
 def test_formats_give_the_same_pairs(tmp_path: Path) -> None:
     write(tmp_path / "a.tsv", *map("\t".join, PAIRS))
     write(tmp_path / "a.tsv.gz", *map("\t".join, PAIRS))
+    write(tmp_path / "turned.tsv", *("\t".join(reversed(pair)) for pair in PAIRS))
     write(tmp_path / "a.en", *(pair[0] for pair in PAIRS))
     write(tmp_path / "a.de", *(pair[1] for pair in PAIRS))
     write(tmp_path / "codes.jsonl.gz", *(json.dumps({"id": 1, "en": s, "de": t}) for s, t in PAIRS))
@@ -108,6 +109,7 @@ def test_formats_give_the_same_pairs(tmp_path: Path) -> None:
     for config in (
         {"path": "a.tsv"},
         {"path": "a.tsv.gz"},
+        {"path": "turned.tsv", "turned": True},
         {"path": str(tmp_path / "a.tsv")},
         {"path": ["a.en", "a.de"]},
         {"path": "codes.jsonl.gz"},
@@ -145,6 +147,7 @@ def test_folders_and_globs_read_their_files_in_order(tmp_path: Path) -> None:
         ),
         ({"path": "a.jsonl"}, "no column 'de' or 'translation.de' or 'target'; it has"),
         ({"path": "a.tsv", "source_column": "en"}, "source_column and target_column need JSONL"),
+        ({"path": "a.jsonl", "turned": True}, "a.jsonl: turned is for TSV"),
     ],
 )
 def test_unreadable_corpora_are_one_clear_line(tmp_path: Path, config: dict[str, Any], message: str) -> None:
@@ -176,6 +179,7 @@ def test_unreadable_corpora_are_one_clear_line(tmp_path: Path, config: dict[str,
         ({"path": 3}, "path = 3 must be text"),
         ({"path": "hf:"}, "must go on with the name"),
         ({"name": "de-en"}, "name = 'de-en' belongs to hub data sets"),
+        ({"path": "hf:wmt14", "turned": True}, "turned is for TSV files; 'hf:wmt14' has columns with names"),
     ],
 )
 def test_config_is_validated(values: dict[str, Any], message: str) -> None:

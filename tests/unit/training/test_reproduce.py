@@ -75,3 +75,4 @@ def test_a_test_set_turned_round_twice_is_itself(tiny_recipe: Path) -> None:
     assert (turned.source, turned.target) == ("de", "en")
     assert turned.sources == tuple(reference for (reference,) in test.references)
     assert turned.turned() == test
+    assert load_test_set(tiny_recipe.parent / "test.tsv", "de", "en", turned=True) == turned
