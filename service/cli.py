@@ -141,12 +141,12 @@ def translate(
 
         token = read_tokens(token_file)[0].decode("ascii", "replace") if token_file else ""
         with Client(server, token=token, tls=authority(tls)) as client:
-            run(job, client, identity_of(client.model(source, target)))
+            run(job, client, lambda: identity_of(client.model(source, target)))
     else:
         from model.translator import Translator
 
         translator = Translator.load(checkpoint)
-        run(job, translator, identity_of(translator))
+        run(job, translator, lambda: identity_of(translator))
 
 
 @main.command(short_help="Serve models over gRPC.")

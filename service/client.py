@@ -28,7 +28,7 @@ from grpc_status import rpc_status
 
 from model.config import SearchConfig
 from model.errors import UserError
-from model.glossary import Glossary
+from model.glossary import Glossary, check_search
 from model.progress import Progress, reporting
 from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
@@ -195,9 +195,13 @@ class Client:
         return list(self._call("ListModels", pb.ListModelsRequest()).models)
 
     def model(self, source: str, target: str) -> pb.Model:
-        """The one that translates where a request names none."""
-        models, pair = self.models(), pb.LanguagePair(source_language_code=source, target_language_code=target)
-        return next((model for model in models if pair in model.language_pairs), models[0])
+        """The one that translates where a request names none. ServiceError where the servers have different ones."""
+        pair = pb.LanguagePair(source_language_code=source, target_language_code=target)
+        answers = [self.models() for _ in self._channels]  # they take turns
+        found = [next((one for one in models if pair in one.language_pairs), models[0]) for models in answers]
+        if len({(one.name, one.hash) for one in found}) > 1:
+            raise ServiceError(f"{self._connection.servers} have different models: name servers that have the same")
+        return found[0]
 
     def _parts(self, texts: Iterable[str], *how: Any) -> Iterator[Sequence[pb.Translation]]:
         requests = translate_requests(texts, *how)
@@ -354,6 +358,8 @@ def translate_requests(
     alignments: bool,
 ) -> Iterator[pb.TranslateRequest]:
     search = search or SearchConfig()
+    if glossary:
+        check_search(search)  # the server sees that only of texts with terms
     by_name = {name: value for value, name in FORMALITIES.items()}
     if formality not in by_name:
         raise UserError(f"unknown formality '{formality}'; choose from {', '.join(by_name)}")

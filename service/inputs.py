@@ -15,6 +15,7 @@ from typing import BinaryIO
 from model.config import check, one_of
 from service.documents import FORMATS, Options, Record, format_of
 from service.errors import ServiceError
+from service.outputs import partial_of
 
 STDIN = Path("-")
 SUFFIXES = " ".join(suffix for format in FORMATS.values() for suffix in format.suffixes)
@@ -93,6 +94,15 @@ def plan(inputs: Sequence[Path], output: Path | None, format: str | None, option
     return _checked(parts)
 
 
+def _is_record(path: Path) -> bool:
+    """Whether it is the manifest or the error file of a job, which lie in its output folder or beside its output."""
+    for name in ("manifest.jsonl", "errors.jsonl"):
+        output = path.with_name(path.name.removesuffix(f".{name}"))
+        if path.name == f"nmt-{name}" or (output != path and (output.exists() or partial_of(output).exists())):
+            return True
+    return False
+
+
 def _expand(path: Path, output: Path | None, format: str | None) -> tuple[bool, list[tuple[Path, Path]]]:
     """Whether the name stands for a tree of files, and each file with its place in it."""
     if path == STDIN:
@@ -111,6 +121,7 @@ def _expand(path: Path, output: Path | None, format: str | None) -> tuple[bool, 
         (name, name.relative_to(root))
         for name in names
         if name.is_file()
+        and not _is_record(name)
         and not any(part.startswith(".") for part in name.relative_to(root).parts)
         and (format or format_of(name) or (not path.is_dir()))
         and not (inside and root.resolve() != inside and name.resolve().is_relative_to(inside))

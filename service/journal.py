@@ -35,6 +35,7 @@ class State:
     texts: int = 0  # translated, in all parts
     errors: int = 0  # bytes in the error file
     bad: int = 0  # records in the error file
+    dropped: int = 0  # parts that could not be read and have no output
     first_error: str = ""
     done: bool = False
 

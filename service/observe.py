@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -149,15 +149,37 @@ def tracing_interceptor(endpoint: str) -> grpc.aio.ServerInterceptor:
     try:
         from opentelemetry import trace
         from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-        from opentelemetry.instrumentation.grpc import aio_server_interceptor
+        from opentelemetry.instrumentation.grpc import aio_server_interceptor, filters
         from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
     except ImportError as error:
         raise UserError(
             f"otlp_endpoint needs OpenTelemetry ({error.name}); install it with: pip install 'nmt[otel]'"
         ) from None
+
+    class Exporter(OTLPSpanExporter):
+        """Leaves out what may quote a text: stack traces and the details of a status."""
+
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            return super().export([without_words(span) for span in spans])
+
+    def without_words(span: ReadableSpan) -> ReadableSpan:
+        return ReadableSpan(
+            span.name,
+            span.context,
+            span.parent,
+            span.resource,
+            span.attributes,
+            kind=span.kind,
+            status=trace.Status(span.status.status_code),
+            start_time=span.start_time,
+            end_time=span.end_time,
+            instrumentation_scope=span.instrumentation_scope,
+        )
+
     provider = TracerProvider(resource=Resource.create({"service.name": "nmt"}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
+    provider.add_span_processor(BatchSpanProcessor(Exporter(endpoint=endpoint)))
     trace.set_tracer_provider(provider)
-    return aio_server_interceptor()
+    # probes would be most of the spans, and the interceptor cannot follow the health service's own kind of stream
+    return aio_server_interceptor(filter_=filters.negate(filters.health_check()))

@@ -31,7 +31,8 @@ class Output:
         self.name = "standard output" if path is None else str(path)
         self.size = size
         self.partial: Path | None = None
-        self._path = path.resolve() if path else None  # through a link: it is its target that is replaced
+        # through a link: it is its target that is replaced; what /dev/stdout and /dev/fd/63 link to has no path
+        self._path = path.resolve() if path and is_regular(path) else path
         self._file: BinaryIO
         with self._errors_named():
             if self._path is None:

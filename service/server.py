@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import logging
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,6 +30,7 @@ from service.models import Models
 from service.observe import CallInterceptor, tracing_interceptor
 from service.scheduler import Scheduler
 from service.servicer import TranslationServicer
+from service.supervisor import require_free
 
 if TYPE_CHECKING:
     from model.translator import Translator
@@ -244,24 +243,3 @@ async def watch_parent(signals: asyncio.Queue[str]) -> None:
     while os.getppid() == parent:
         await asyncio.sleep(1)
     signals.put_nowait("the supervisor is gone")
-
-
-def require_free(host: str, port: int) -> None:
-    """Raise a ServiceError that names the reason if the address cannot be listened on (gRPC's own does not)."""
-    errors: list[OSError] = []
-    try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except OSError as error:
-        raise ServiceError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-    for family, kind, protocol, _, address in addresses:
-        try:
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC: TIME_WAIT does not matter
-                probe.bind(address)
-        except OSError as error:
-            errors.append(error)
-    # one of localhost's two addresses may be missing on a machine, but none may be another program's
-    in_use = [error for error in errors if error.errno == errno.EADDRINUSE]
-    if in_use or len(errors) == len(addresses):
-        reason = (in_use or errors)[0].strerror
-        raise ServiceError(f"cannot listen on {host}:{port}: {reason}; choose another with --listen HOST:PORT")

@@ -8,6 +8,7 @@ on to the workers, which look for models again. The supervisor itself imports ne
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -149,15 +150,37 @@ def listen_for_web(address: str, choice: str) -> socket.socket:
 def reserve(address: str) -> tuple[socket.socket, str]:
     """Hold a port that workers share: bound and never listening, so that no connection comes here."""
     host, port = host_and_port(address)
+    require_free(host, port)
     try:
         family, kind, protocol, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        probe = socket.socket(family, kind, protocol)
-        probe.bind(place)  # without SO_REUSEPORT: fails where another program listens
-        port = probe.getsockname()[1]
-        probe.close()
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)  # without SO_REUSEPORT: port 0 becomes one that nobody else has
+            port = probe.getsockname()[1]
         held = socket.socket(family, kind, protocol)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         held.bind((place[0], port, *place[2:]))
     except OSError as error:
         raise ServiceError(f"cannot listen on {address}: {error.strerror}; choose another with --listen") from None
     return held, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def require_free(host: str, port: int) -> None:
+    """Raise a ServiceError that names the reason if the address cannot be listened on (gRPC's own does not)."""
+    errors: list[OSError] = []
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise ServiceError(f"cannot listen on {host}:{port}: {error.strerror}") from None
+    for family, kind, protocol, _, address in addresses:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as gRPC: TIME_WAIT does not matter
+                probe.bind(address)
+        except OSError as error:
+            errors.append(error)
+    # one of localhost's two addresses may be missing on a machine, but none may be another program's
+    in_use = [error for error in errors if error.errno == errno.EADDRINUSE]
+    if in_use or len(errors) == len(addresses):
+        reason = (in_use or errors)[0].strerror
+        raise ServiceError(f"cannot listen on {host}:{port}: {reason}; choose another with --listen HOST:PORT")

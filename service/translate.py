@@ -129,6 +129,7 @@ class Worker:
             known |= zip(wanted, self._translate(wanted, progress), strict=True)
         except UserError as error:
             if len(groups) == 1:
+                self._blame(error)
                 return [str(error)]
             half = len(groups) // 2
             return self(groups[:half], progress) + self(groups[half:], progress)
@@ -139,6 +140,13 @@ class Worker:
         while len(self._cache) > CACHE_TEXTS:
             self._cache.popitem(last=False)
         return [[known[text] for text in texts] for texts in groups]
+
+    def _blame(self, error: UserError) -> None:
+        """ServiceError where an empty text is refused, too: by a server that has changed, and not for the text."""
+        try:
+            self.check()
+        except UserError:
+            raise ServiceError(str(error)) from None
 
     def _translate(self, texts: list[str], progress: Callable[[int], object] | None) -> list[Found]:
         if not texts:
@@ -229,7 +237,9 @@ class Job:
         journal = Journal(self._beside("manifest.jsonl") if self._journaled else None, job, self.resume)
         bar = self._bar(journal.state.texts)
         with contextlib.closing(journal), contextlib.closing(bar):
-            if not journal.state.done:
+            if journal.state.done:
+                self._check_outputs(journal)
+            else:
                 run = _Run(self, journal, bar, self._beside("errors.jsonl"))
                 first, skip = run.start()
                 batch = 1 if self._interactive else WINDOW_TEXTS
@@ -239,6 +249,15 @@ class Job:
             many = f"{bad} records" if bad > 1 else "1 record"
             where = self._beside("errors.jsonl")
             raise UserError(f"{many} could not be translated, see {where}; first: {journal.state.first_error}")
+
+    def _check_outputs(self, journal: Journal) -> None:
+        """UserError where a job that is done has lost files since."""
+        gone = sum(not part.output.exists() for part in self.parts if part.output) - journal.state.dropped
+        check(
+            gone <= 0,
+            f"{journal.path} says that this job is done, but {gone} of its files {'is' if gone == 1 else 'are'} gone; "
+            "delete that file to start again",
+        )
 
     @property
     def _paths(self) -> list[Path]:
@@ -275,11 +294,18 @@ class Job:
         )
 
 
-def run(job: Job, translator: TranslatesTexts, model: str) -> None:
-    """Run the job with one translator; ``model`` is its identity, see ``identity_of``."""
+def run(job: Job, translator: TranslatesTexts, identity: Callable[[], str]) -> None:
+    """Run the job with one translator. ``identity``: what ``identity_of`` its model says now; a job must not mix two,
+    and a server may be given another."""
     worker = Worker(translator, job.how)
     worker.check()  # before the first line is read, also if there is none
-    job.run(local(worker), model)
+    model = identity()
+
+    def check_model() -> None:
+        if (now := identity()) != model:
+            raise ServiceError(f"the model was '{model}' and is '{now}' now; a job must not mix them")
+
+    job.run(local(worker, check_model), model)
 
 
 def identity_of(translator: Any) -> str:
@@ -287,7 +313,7 @@ def identity_of(translator: Any) -> str:
     return f"{translator.name} {translator.hash}".strip()
 
 
-def local(worker: Worker) -> Engine:
+def local(worker: Worker, check_model: Callable[[], None]) -> Engine:
     """The engine that translates here, or through a client of a server."""
 
     def engine(job: Job, stream: Iterator[list[Item]], first: int, skip: int, bar: tqdm) -> Windows:
@@ -302,7 +328,9 @@ def local(worker: Worker) -> Engine:
                 bar.set_postfix_str(f"{rate:.0f} sentences/s", refresh=False)
                 bar.update(min(count, limit - bar.n))  # a line may hold several sentences
 
-            yield window, worker([item.texts for item in window], progress)
+            found = worker([item.texts for item in window], progress)
+            check_model()
+            yield window, found
 
     return engine
 
@@ -317,6 +345,7 @@ class _Run:
         self._out: Output | None = None
         state = journal.state
         self.part, self.records, self.texts, self.bad = state.part, state.records, state.texts, state.bad
+        self.dropped = state.dropped
         self.first_error = state.first_error
         self._committed = time.monotonic()
 
@@ -362,7 +391,7 @@ class _Run:
             assert record
             self._report(item, record.reason)
             out, self._out = self._out, None
-            self.part, self.records = self.part + 1, 0
+            self.part, self.records, self.dropped = self.part + 1, 0, self.dropped + 1
             self._commit()
             if out:
                 out.drop()
@@ -419,6 +448,7 @@ class _Run:
                 "texts": self.texts,
                 "errors": self._errors.size if self._errors else self.journal.state.errors,
                 "bad": self.bad,
+                "dropped": self.dropped,
                 "first_error": self.first_error,
                 **changes,
             }

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving import FAKE_NMT, process
 
 from protos.translation.v1 import translation_pb2 as pb
@@ -18,6 +19,7 @@ pytest.importorskip("opentelemetry.instrumentation.grpc", reason="needs nmt[otel
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as otlp_grpc
 
+SERVING = health_pb2.HealthCheckResponse.SERVING
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
@@ -52,8 +54,11 @@ def test_calls_become_spans_of_the_callers_trace_without_any_text() -> None:
             stub = pb_grpc.TranslationServiceStub(channel)
             request = pb.TranslateRequest(contents=["a secret"], source_language_code="en", target_language_code="de")
             stub.Translate(request, metadata=[("traceparent", f"00-{TRACE}-{PARENT}-01")], timeout=30)
-            request.target_language_code = "xx"
-            with pytest.raises(grpc.RpcError):
+            health = health_pb2_grpc.HealthStub(channel)  # no spans of it, and it works
+            assert next(health.Watch(health_pb2.HealthCheckRequest(), timeout=30)).status == SERVING
+            entries = [pb.GlossaryEntry(source_term="secret", target_term=target) for target in ("a", "b")]
+            request.glossary_config.entries.extend(entries)
+            with pytest.raises(grpc.RpcError, match="secret"):  # the caller is told
                 stub.Translate(request, timeout=30)
         with collector.news:  # they are sent in batches, every few seconds
             assert collector.news.wait_for(lambda: len(collector.spans) >= 2, timeout=60)

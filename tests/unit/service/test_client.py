@@ -13,6 +13,7 @@ from serving import running
 
 from model.config import SearchConfig
 from model.errors import UserError
+from model.glossary import Glossary, Term
 from service.client import REQUEST_CHARACTERS, REQUEST_TEXTS, REQUESTS_IN_FLIGHT, AsyncClient, Client, requests_of
 from service.errors import ServiceError
 
@@ -58,6 +59,8 @@ def test_requests_hold_every_text_in_order() -> None:
 def test_settings_arrive(client: Client) -> None:
     search = SearchConfig(beam_size=1, sampling=True, nbest=3, seed=7)
     (translation,) = client.translate(["a"], "en", "de", search)
+    with pytest.raises(UserError, match="glossary cannot be followed with sampling"):  # though "a" has no term
+        client.translate(["a"], "en", "de", search, glossary=Glossary((Term("cat", "Katze"),)))
     assert [hypothesis.text for hypothesis in translation.hypotheses] == ["A", "A'", "A''"]
 
 
@@ -112,6 +115,16 @@ def test_a_stream_of_any_length_takes_texts_as_translations_are_taken(client: Cl
     found = client.stream(texts(), "en", "de")
     assert [next(found).translated_text for _ in range(3)] == ["A1", "A2", "A3"]
     assert taken <= (REQUESTS_IN_FLIGHT + 1) * REQUEST_TEXTS
+
+
+def test_replicas_with_different_models_are_no_replicas() -> None:
+    one, two = FakeTranslator(), FakeTranslator()
+    two.hash = "another"  # type: ignore[misc]
+    with running(lambda: one) as first, running(lambda: two) as second:
+        with Client(f"{first.address},{first.address}") as client:
+            assert client.model("en", "de").hash == one.hash
+        with Client(f"{first.address},{second.address}") as client, pytest.raises(ServiceError, match="different mod"):
+            client.model("en", "de")
 
 
 def test_replicas_take_turns_and_a_dead_one_does_not_matter() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import stat
 from pathlib import Path
 
@@ -79,6 +80,17 @@ def test_devices_are_written_in_place() -> None:
     out.write(b"a")
     with pytest.raises(ServiceError, match="cannot write /dev/full: No space left on device"):
         out.complete()
+
+
+def test_a_pipe_of_the_shell() -> None:
+    """/dev/stdout and >(gzip) are links to a pipe, which has no path."""
+    reading, writing = os.pipe()
+    out = Output(Path(f"/dev/fd/{writing}"))
+    out.write(b"a\n")
+    out.complete()
+    os.close(writing)
+    with open(reading, "rb") as file:
+        assert file.read() == b"a\n"
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:

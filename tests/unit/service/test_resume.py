@@ -52,7 +52,7 @@ def translate(
 ) -> None:
     parts = plan([folder], out, None, Options("en", ("text",)))
     job = Job(tuple(parts), out, How("en", target, SearchConfig()), resume)
-    run(job, translator or FakeTranslator(), model)
+    run(job, translator or FakeTranslator(), lambda: model)
 
 
 def expected(folder: Path, out: Path) -> dict[str, bytes]:
@@ -145,7 +145,7 @@ def test_two_jobs_are_not_mixed(collection: Path, tmp_path: Path) -> None:
         translate(collection, out, resume=True, model="other")
     with pytest.raises(UserError, match='source was "en" and is "de"'):
         parts = plan([collection], out, None, Options("en", ("text",)))
-        run(Job(tuple(parts), out, How("de", "en", SearchConfig()), resume=True), FakeTranslator(), "fake")
+        run(Job(tuple(parts), out, How("de", "en", SearchConfig()), resume=True), FakeTranslator(), lambda: "fake")
     with pytest.raises(UserError, match=r"this job is unfinished: go on with --resume, or delete it"):
         translate(collection, out)
     with (collection / "a.txt").open("ab") as file:
@@ -154,11 +154,54 @@ def test_two_jobs_are_not_mixed(collection: Path, tmp_path: Path) -> None:
         translate(collection, out, resume=True)
 
 
+@pytest.mark.usefixtures("small_windows")
+def test_a_server_that_is_given_another_model_meanwhile(collection: Path, tmp_path: Path) -> None:
+    out, names = tmp_path / "out.txt", iter(["old"] * 6 + ["new"] * 100)
+    parts = plan([collection / "a.txt"], out, None, Options("en"))
+    job = Job(tuple(parts), out, How("en", "de", SearchConfig()))
+    with pytest.raises(ServiceError, match=r"model was 'old' and is 'new' now.*what was done is kept in .*out\.txt"):
+        run(job, FakeTranslator(), lambda: next(names))
+    done = (tmp_path / "out.txt.partial").read_bytes()
+    assert done.count(b"\n") == 5 * 7 + 1  # five windows, a bad line; the window that may be of both is not written
+
+
+def test_a_server_that_refuses_all_of_a_sudden_costs_no_text(
+    collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its token was withdrawn, say: a refusal that is not about the text ends the job, and --resume goes on."""
+    monkeypatch.setattr(service.translate, "WINDOW_TEXTS", 100)
+    right = expected(collection, tmp_path / "right")
+    out, calls = tmp_path / "out", 0
+
+    def refuse(texts: Sequence[str]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 9:
+            raise UserError("no valid token")
+
+    with pytest.raises(ServiceError, match=r"no valid token; what was done is kept in .*--resume goes on"):
+        translate(collection, out, translator=FakeTranslator(before=refuse))
+    with pytest.raises(UserError, match="9 records could not be translated"):
+        translate(collection, out, resume=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir() if "manifest" not in path.name} == right
+
+
+def test_what_is_done_and_deleted_is_not_done(collection: Path, tmp_path: Path) -> None:
+    (collection / "damaged.docx").write_bytes(b"no archive")  # a part that never has an output
+    out = tmp_path / "out"
+    for resume in (False, True):
+        with pytest.raises(UserError, match="10 records could not be translated"):
+            translate(collection, out, resume)
+    (out / "c.md").unlink()
+    with pytest.raises(UserError, match="this job is done, but 1 of its files is gone; delete that file to start"):
+        translate(collection, out, resume=True)
+
+
 def test_resume_needs_files(tmp_path: Path) -> None:
     (tmp_path / "a.txt").touch()
     parts = plan([tmp_path / "a.txt"], None, None, Options("en"))
     with pytest.raises(UserError, match="--resume needs input files, and an output"):
-        run(Job(tuple(parts), None, How("en", "de", SearchConfig()), resume=True), FakeTranslator(), "fake")
+        run(Job(tuple(parts), None, How("en", "de", SearchConfig()), resume=True), FakeTranslator(), lambda: "fake")
 
 
 def test_a_torn_manifest(tmp_path: Path) -> None:

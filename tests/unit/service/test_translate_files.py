@@ -30,7 +30,9 @@ def job(
     paths: list[Path], out: Path | None, target: str = "de", input_format: str | None = "text", **options: Any
 ) -> None:
     how = How("en", target, SearchConfig(nbest=options.get("nbest", 1)))
-    run(Job(tuple(plan(paths, out, input_format, Options("en", **options))), out, how), FakeTranslator(), "fake")
+    run(
+        Job(tuple(plan(paths, out, input_format, Options("en", **options))), out, how), FakeTranslator(), lambda: "fake"
+    )
 
 
 @given(text=st.text(st.sampled_from("\n\r\t\0 A'1\u2028\ufeff"), max_size=30), window=st.integers(1, 4))
@@ -143,7 +145,8 @@ def test_formats_that_cannot_be_meant(tmp_path: Path) -> None:
 
 
 def test_folders_and_patterns_become_the_same_tree(tmp_path: Path) -> None:
-    for name in ("docs/a.md", "docs/x/b.html", "docs/x/c.png", "docs/.git/d.txt", "docs/de/e.txt"):
+    ours = ("docs/nmt-manifest.jsonl", "docs/x/nmt-errors.jsonl", "docs/a.md.manifest.jsonl", "docs/a.md.errors.jsonl")
+    for name in ("docs/a.md", "docs/x/b.html", "docs/x/c.png", "docs/.git/d.txt", "docs/de/e.txt", *ours):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     docs, out = tmp_path / "docs", tmp_path / "docs" / "de"
@@ -154,6 +157,9 @@ def test_folders_and_patterns_become_the_same_tree(tmp_path: Path) -> None:
     ]
     parts = plan([docs / "**" / "*.md"], tmp_path / "new", None, Options("en"))
     assert [part.output for part in parts] == [tmp_path / "new" / "a.md"]
+    (docs / "my.errors.jsonl").touch()  # of no job
+    parts = plan([docs], out, None, Options("en", ("text",)))
+    assert [part.paths[0].name for part in parts] == ["a.md", "my.errors.jsonl", "b.html"]
 
 
 def test_files_are_joined_at_a_line_end(tmp_path: Path) -> None:
