@@ -64,6 +64,8 @@ def read_tokens(path: str) -> list[bytes]:
     for number, token in enumerate(tokens, start=1):
         size = f"token {number} has {len(token)} characters, fewer than {TOKEN_CHARACTERS}"
         check(len(token) >= TOKEN_CHARACTERS, f"tokens_file {path}: {size}; make one with: openssl rand -hex 16")
+        printable = token.isascii() and token.decode().isprintable()
+        check(printable, f"tokens_file {path}: token {number} holds characters that are not ASCII: none could be sent")
     return tokens
 
 

@@ -139,7 +139,7 @@ def translate(
         from service.access import read_tokens
         from service.client import Client, authority
 
-        token = read_tokens(token_file)[0].decode("ascii", "replace") if token_file else ""
+        token = read_tokens(token_file)[0].decode("ascii") if token_file else ""
         with Client(server, token=token, tls=authority(tls)) as client:
             run(job, client, lambda: identity_of(client.model(source, target)))
     else:

@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 5.0
 def check_server(address: str) -> None:
     """ServiceError unless the gRPC server's health is SERVING."""
     host_and_port(address)
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(address, [("grpc.enable_http_proxy", 0)]) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=TIMEOUT_SECONDS)
         except grpc.RpcError as error:

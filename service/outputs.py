@@ -29,7 +29,7 @@ class Output:
     def __init__(self, path: Path | None, size: int = 0, atomic: bool = True) -> None:
         """``size``: bytes of the (partial) file of an earlier run that stay. ``atomic``: by way of a partial file."""
         self.name = "standard output" if path is None else str(path)
-        self.size = size
+        self.size = self._synced = size
         self.partial: Path | None = None
         # through a link: it is its target that is replaced; what /dev/stdout and /dev/fd/63 link to has no path
         self._path = path.resolve() if path and is_regular(path) else path
@@ -62,8 +62,9 @@ class Output:
         """Whoever reads along, or comes after a crash, finds all that is done; with ``sync``, after a power cut."""
         with self._errors_named():
             self._file.flush()
-            if sync and self._path and is_regular(self._path):
+            if sync and self.size != self._synced and self._path and is_regular(self._path):
                 os.fsync(self._file.fileno())
+                self._synced = self.size
 
     def complete(self) -> None:
         self.flush(sync=True)

@@ -180,8 +180,9 @@ class Scheduler:
         finished = pools.step()
         self._metrics.step_rows.observe(rows)
         with self._changed:
-            if rows >= self._rows // 2:
-                speed = rows * len(self._threads) / (time.monotonic() - begin)
+            speed = rows * len(self._threads) / (time.monotonic() - begin)
+            # nearly empty pools say too little, but a server that they prove faster was measured at a bad moment
+            if rows >= self._rows // 2 or 0 < self._speed < speed:
                 self._speed += (speed - self._speed) * (SPEED_WEIGHT if self._speed else 1.0)
             complete = [
                 sentence.job

@@ -104,7 +104,8 @@ def supervise(config: ServiceConfig) -> int:
         ending = ending or number != signal.SIGHUP
         for child in workers if number == signal.SIGHUP else children:
             if child.process.poll() is None:
-                child.process.send_signal(number)
+                # one that has no handlers yet ends by SIGTERM without a word, by SIGINT with a traceback
+                child.process.send_signal(signal.SIGHUP if number == signal.SIGHUP else signal.SIGTERM)
 
     for wanted in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(wanted, pass_on)
@@ -132,7 +133,7 @@ def supervise(config: ServiceConfig) -> int:
                     child.process.terminate()
     codes = [child.process.wait() for child in children]
     reserved.close()
-    return max(abs(code) if code == BAD_INPUT else int(code != 0) for code in codes)
+    return max(code if code == BAD_INPUT else int(code not in (0, -signal.SIGTERM)) for code in codes)
 
 
 def listen_for_web(address: str, choice: str) -> socket.socket:

@@ -1,4 +1,5 @@
-"""JSON, one object a line: the strings under the named keys ("text", "meta.title") change, no other byte does.
+"""JSON, one object a line: the strings, and lists of strings, under the named keys ("text", "meta.title") change, no
+other byte does.
 
 Spacing, order, escapes and numbers stay, because the standard library's scanner says where each value stands, and only
 that is replaced. A line that is no JSON object, or has none of the keys, goes to the error file and not to the output.
@@ -66,16 +67,29 @@ def _object(text: str, at: int, path: str, keys: frozenset[str], values: list[Va
         if text[start : start + 1] == "{" and any(wanted.startswith(name + ".") for wanted in keys):
             inner, at = _object(text, start, name + ".", keys, values)
             known = known or inner
+        elif name in keys:
+            known, at = True, _value(text, start, values)
         else:
-            value, at = _DECODER.raw_decode(text, start)
-            if name in keys:
-                known = True
-                if isinstance(value, str):
-                    values.append((start, at, value))
+            _, at = _DECODER.raw_decode(text, start)
         at = _skip(text, at)
         if text[at : at + 1] == "}":
             return known, at + 1
         at = _expect(text, at, ",")
+
+
+def _value(text: str, at: int, values: list[Value]) -> int:
+    """Take the string at ``at``, or those of a list there, and leave anything else alone; returns where it ends."""
+    found, end = _DECODER.raw_decode(text, at)
+    if isinstance(found, str):
+        values.append((at, end, found))
+    elif isinstance(found, list):
+        for item in found:
+            at = _skip(text, at + 1)  # behind the bracket or the comma
+            _, stop = _DECODER.raw_decode(text, at)
+            if isinstance(item, str):
+                values.append((at, stop, item))
+            at = _skip(text, stop)
+    return end
 
 
 def _skip(text: str, at: int) -> int:

@@ -47,7 +47,7 @@ def create_app(config: GatewayConfig, metrics: GatewayMetrics | None = None) -> 
         lifespan=life,
         docs_url=None,
         redoc_url=None,
-        responses={status: {"model": schemas.Error} for status in (400, 403, 413, 429, 500, 501, 503, 504)},
+        responses={status: {"model": schemas.Error} for status in (400, 403, 408, 413, 429, 500, 501, 503, 504)},
     )
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
     add_api(app, config)

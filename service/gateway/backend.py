@@ -69,7 +69,8 @@ class Backend:
 
     def __init__(self, config: GatewayConfig) -> None:
         self._timeout = config.timeout_seconds
-        options = [("grpc.service_config", json.dumps(BALANCE))]
+        # http_proxy of the environment would be asked for the server, even on 0.0.0.0: it is one of ours, and near
+        options = [("grpc.service_config", json.dumps(BALANCE)), ("grpc.enable_http_proxy", 0)]
         self._channels = config.connection().channels(grpc.aio, options)
         self._stubs = itertools.cycle([pb_grpc.TranslationServiceStub(channel) for channel in self._channels])
         self._health = itertools.cycle([health_pb2_grpc.HealthStub(channel) for channel in self._channels])

@@ -11,12 +11,15 @@ from typing import Any
 
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.metrics import SECONDS
 
 log = logging.getLogger(__name__)
 CLIENT_GONE = 499  # nginx's number; nobody reads it but the operator
+HELD_BYTES = 64 << 20  # of all bodies in memory at a time; a single one may be larger
+BODY_SECONDS = 60.0  # that a client may take for the next part of a body
 # Nothing from elsewhere and nothing inline: a text that came into a page as markup could do nothing.
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -46,6 +49,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, metrics: GatewayMetrics, limit: int, limits: dict[str, int]) -> None:
         self._app, self._metrics, self._limit, self._limits = app, metrics, limit, limits
+        self._held = 0  # bytes of bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -75,19 +79,41 @@ class Guard:
 
     async def _run(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """False where the client went away before its answer was complete."""
-        limit = self._limits.get(scope["path"], self._limit)
         body = bytearray()
+        try:
+            if refusal := await self._read(body, self._limits.get(scope["path"], self._limit), receive):
+                await refusal(scope, receive, send)
+                return True
+            return await self._answer(body, scope, receive, send)
+        except ClientDisconnect:
+            return False
+        finally:
+            self._held -= len(body)
+
+    async def _read(self, body: bytearray, limit: int, receive: Receive) -> JSONResponse | None:
+        """Read a body; the answer where it is not taken. Raises ClientDisconnect."""
         more = True
         while more:
-            message = await receive()
+            try:
+                message = await asyncio.wait_for(receive(), BODY_SECONDS)
+            except TimeoutError:
+                return JSONResponse(
+                    {"error": f"no more of the request came for {BODY_SECONDS:g} s; send it again"}, 408
+                )
             if message["type"] == "http.disconnect":
-                return False
-            body += message.get("body", b"")
+                raise ClientDisconnect
+            part = message.get("body", b"")
+            body += part
+            self._held += len(part)
             more = message.get("more_body", False)
             if len(body) > limit:
-                answer = JSONResponse({"error": f"more than {limit} bytes, the limit of a request; send less"}, 413)
-                await answer(scope, receive, send)
-                return True
+                return JSONResponse({"error": f"more than {limit} bytes, the limit of a request; send less"}, 413)
+            if self._held > HELD_BYTES and self._held > len(body):
+                error = {"error": "too much is being sent at once; try again in a moment"}
+                return JSONResponse(error, 503, {"Retry-After": "1"})
+        return None
+
+    async def _answer(self, body: bytearray, scope: Scope, receive: Receive, send: Send) -> bool:
         given = False
 
         async def receive_again() -> Message:

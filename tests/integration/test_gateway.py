@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,9 @@ import httpx2
 import pytest
 from libretranslatepy import LibreTranslateAPI
 from serving import FAKE_NMT, REAL_NMT, ROOT, Process, process
+
+from service.errors import ServiceError
+from service.supervisor import reserve
 
 WEB = ("--web", "127.0.0.1:0")
 
@@ -99,8 +103,31 @@ def test_health_follows_the_server(url: str) -> None:
     assert httpx2.get(f"{url}/health").json() == {"status": "ok"}
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_they_are_ready_is_no_failure(number: signal.Signals) -> None:
+    with process(FAKE_NMT, *WEB, environment={"FAKE_LOADING": "30"}) as server:
+        server.wait_for(r"the web page is process (\d+)")
+        server.popen.send_signal(number)
+        assert server.popen.wait(timeout=20) == 0
+        assert "Traceback" not in server.log and "Aborted" not in server.log
+
+
+def test_a_server_that_was_killed_starts_again_at_once() -> None:
+    """Though connections that it closed first linger in TIME_WAIT on its port."""
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as old:  # as gRPC has it
+        port = old.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            old.accept()[0].close()
+            assert client.recv(1) == b""
+    held, address = reserve(f"127.0.0.1:{port}")
+    assert address == f"127.0.0.1:{port}"
+    with pytest.raises(ServiceError, match="Address already in use"):
+        reserve(address)  # by another supervisor
+    held.close()
+
+
 def test_a_signal_ends_both_and_a_killed_web_page_comes_back() -> None:
-    with process(FAKE_NMT, *WEB) as server:
+    with process(FAKE_NMT, *WEB, environment={"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}) as server:
         url = url_of(server)
         server.wait_for("serving fake")
         first = int(server.wait_for(r"the web page is process (\d+)")[1])

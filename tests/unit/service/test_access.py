@@ -68,7 +68,9 @@ def test_who_guesses_tokens_has_to_wait(tokens_file: str) -> None:
         assert server.server.metrics.refusals.labels("guesses")._value.get() == 1001 - WRONG_TOKENS
 
 
-@pytest.mark.parametrize(("content", "message"), [("# none\n", "holds no token"), ("short\n", "fewer than 16")])
+@pytest.mark.parametrize(
+    ("content", "message"), [("# none\n", "holds no token"), ("short\n", "fewer than 16"), ("ä" * 16, "not ASCII")]
+)
 def test_a_tokens_file_that_protects_nothing(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "tokens").write_text(content)
     with pytest.raises(UserError, match=message):

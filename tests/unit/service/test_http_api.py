@@ -205,6 +205,25 @@ def test_a_client_that_goes_away_cancels_the_call() -> None:
         go_on.set()
 
 
+def test_bodies_have_so_much_memory_and_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.gateway.guard.HELD_BYTES", 1000)
+    monkeypatch.setattr("service.gateway.guard.BODY_SECONDS", 1.0)
+    with running(FakeTranslator) as server, running_gateway(server.address) as url, client(url) as http:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port))) as slow:
+            head = (
+                "POST /translate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 2000\r\n\r\n"
+            )
+            slow.sendall(head.encode() + b"x" * 1500)  # alone it may be larger, and it never ends
+            refused = http.get("/languages")
+            while refused.status_code == 200:
+                refused = http.post("/translate", json=EN_DE | {"q": "a"})
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            assert refused.json() == {"error": "too much is being sent at once; try again in a moment"}
+            assert slow.recv(100).startswith(b"HTTP/1.1 408")
+        assert translate(http, q="a" * 2000)["translatedText"] == "A" * 2000
+
+
 @pytest.fixture
 def tokens_file(tmp_path: Path) -> str:
     (tmp_path / "tokens").write_text(f"another-token-of-some-length\n{KEY}\n")

@@ -190,6 +190,16 @@ def test_a_deadline_that_cannot_be_met_is_refused(make_gate: Callable[..., Gate]
     assert texts_of(book + short) == ["X" * 30, "Z" * 9]
 
 
+def test_a_slow_start_is_not_believed_for_good(make_gate: Callable[..., Gate]) -> None:
+    gate = make_gate()
+    gate.scheduler._speed = 5.0  # the warm-up met a busy machine
+    with pytest.raises(DeadlineError, match="more than this server can do"):
+        gate.submit("x" * 30, seconds=5)
+    for i in range(20):  # one sentence at a time never fills a pool
+        texts_of(gate.submit(f"a{i}"))
+    assert texts_of(gate.submit("x" * 30, seconds=5)) == ["X" * 30]
+
+
 def test_what_waits_counts_with_its_own_rows(make_gate: Callable[..., Gate]) -> None:
     gate = make_gate()
     gate.shut()

@@ -475,8 +475,9 @@ def test_a_connection_has_an_end_so_that_clients_see_new_replicas() -> None:
         assert stub.ListModels(pb.ListModelsRequest(), timeout=30).models  # a new one is made by itself
 
 
-def test_nmt_health() -> None:
-    """What the health checks of containers run."""
+def test_nmt_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the health checks of containers run, whatever proxy their environment names."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
 
     def health(*args: str) -> tuple[int, str]:
         result = CliRunner().invoke(main, ["health", *args])

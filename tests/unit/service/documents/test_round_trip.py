@@ -395,6 +395,10 @@ def test_jsonl() -> None:
         "no key text or a.b",
         "malformed JSON",
     ]
+    lists = b'{"text": [ "a\\n" , 1, ["b"], "c"], "no": ["d"]}\n{"text": []}\n{"text": ["a",]}\n'
+    out, reasons = translated("jsonl", lists, str.upper, columns=("text",))
+    assert out == b'{"text": [ "A\\n" , 1, ["b"], "C"], "no": ["d"]}\n{"text": []}\n'
+    assert len(reasons) == 1
 
 
 def test_bad_lines_keep_their_place() -> None:
