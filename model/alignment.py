@@ -83,13 +83,15 @@ def _aligned(translator: Translator, translation: Translation, hypothesis: Hypot
     found: list[Link] = []
     source_at = target_at = 0
     document = translation.document
-    sentences = zip(document.sources, document.terms, hypothesis.parts, strict=True) if document else iter(())
-    for part in document.segments if document else ():
+    if document is None:
+        return hypothesis
+    sentences = zip(document.sources, document.terms, hypothesis.parts, strict=True)
+    for part in document.segments:
         if not part.translate:
             source_at, target_at = source_at + len(part.text), target_at + len(part.text)
             continue
         source, terms, target = next(sentences)
-        text = translator.written(part, target, terms)
+        text = translator.written(document, part, target, terms)
         # White space and invisible characters are not what the model reads, but its words are the text's
         froms = [match.span() for match in _WORD.finditer(part.text) if normalise(match[0])]
         if terms:

@@ -2,10 +2,10 @@
 
 Pure functions on (source, hypothesis). A ``Translator`` asks them about every sentence: where its best hypothesis is
 doubtful it looks for a clean one among all hypotheses of the beam, and what cannot be helped is a warning. Items that
-are no language (URLs, e-mail addresses, placeholders, tags, emoji) must come out as often as they went in, character
-for character: where no hypothesis has them, the sentence is translated in parts around them. Numbers must keep their
-digits; their separators may change, since "3.5" is "3,5" in German, and so may the clock: "2:40 pm" is "14:40", "20
-Uhr" is "8:00 p.m."
+are no language (URLs, e-mail addresses, placeholders, tags, code, emoji) must come out as often as they went in,
+character for character: where no hypothesis has them, the sentence is translated in parts around them. Numbers must
+keep their value; their separators may change, since "3.5" is "3,5" in German, and so may the clock: "2:40 pm" is
+"14:40", "20 Uhr" is "8:00 p.m.". Amounts must keep their currency.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+DECIMAL_COMMA = frozenset("da de el es hr id it nl pt ro sl sr sv tr vi".split())  # and a full stop between thousands
+DECIMAL_POINT = frozenset("en he ja ko th zh".split())  # and a comma between thousands
 LOOP_WORDS = 12  # the longest phrase that is looked for in a loop
 LOOP_TIMES = {1: 4, 2: 3}  # so many times in a row is a loop, by words of the phrase; longer phrases: twice
 LENGTH_SLACK, LENGTH_RATIO = 20, 2.5  # suspicious: (longer + slack) / (shorter + slack) characters above the ratio
@@ -24,22 +27,47 @@ COPY_WORDS, COPY_SHARE = 4, 0.8  # a copy: more than this share of at least so m
 EMOJI = "\u2190-\u21ff\u2300-\u23ff\u2460-\u24ff\u25a0-\u27bf\u2b00-\u2bff\U0001f000-\U0001faff"
 SMALL = "¼-¾²³¹⁰-⁹⁻⅐-⅞"  # fractions and exponents
 CURRENCY = "¥₠-₫₭-⃀"  # that is neither $, £ nor €
+SIGNS = "∀-∑∓-⋿¶¿†‡‰№"  # of mathematics (but for the minus) and of print
 # Of a text without an end, each alternative looks at a character a bounded number of times
 _ITEM = re.compile(
     r"(?i:https?://|ftp://|www\.)[^\s<>\"']*[\w/=&#%~+-]"  # URL, without the full stop that ends the sentence
     r"|(?<![\w.+-])[\w.+-]{1,64}@[\w-]+(?:\.[\w-]+)+"  # e-mail address
-    r"|\$?\{\{?[\w.:-]*\}\}?"  # {name}, {0}, {}, {{name}}, ${name}
-    r"|%(?:\(\w+\)|\d{1,3}\$)?[-+#0]{0,3}\d{0,3}(?:\.\d{1,3})?[sdiufxXgGeEc@](?!\w)"  # %s, %(name)d, %1$s, %.2f
+    r"|\{\{[^{}\n]{1,80}\}\}|\{%[^{}\n]{1,80}%\}|<%[^<>\n]{1,80}%>"  # {{ user.name|upper }}, {% if x %}, <%= name %>
+    r"|\$?\{\{?[\w.:-]*\}\}?"  # {name}, {0}, {}, ${name}
+    # %s, %(name)d, %1$s, %.2f, %zu
+    r"|%(?:\(\w+\)|\d{1,3}\$)?[-+#0]{0,3}\d{0,3}(?:\.\d{1,3})?(?:hh?|ll?|[zjtL])?[sdiufxXgGeEc@](?!\w)"
+    r"|`[^`\n]{1,100}`"  # code
+    r"|(?<!\w)#(?=\w*[^\W\d])\w{2,60}"  # hashtag
     r"|</?[A-Za-z][\w-]*(?:\s[^<>]*)?/?>"  # <b>, </b>, <a href="...">, <br/>
     f"|[{EMOJI}][{EMOJI}\u200d\ufe0f]*"  # with its skin tones, joiners and variation selectors
-    f"|[0-9#*]\ufe0f?\u20e3|[{SMALL}]+|[{CURRENCY}]"  # a digit on a key of a telephone
+    f"|[0-9#*]\ufe0f?\u20e3|[{SMALL}]+|[{CURRENCY}{SIGNS}]"  # a digit on a key of a telephone
 )
-_MAYBE_ITEM = re.compile(rf"[{{%<@{EMOJI}{SMALL}{CURRENCY}\u20e3]|://|www\.", re.IGNORECASE)  # none of these, no item
+# without any of these, no item
+_MAYBE_ITEM = re.compile(rf"[{{%<@`#{EMOJI}{SMALL}{CURRENCY}{SIGNS}\u20e3]|://|www\.", re.IGNORECASE)
 _DIGIT = re.compile(r"\d")
-_NUMBER = re.compile(r"\d(?:(?:[\d.,:]|[ \xa0\u202f](?=\d{3}\b))*\d)?")  # 7; 3.5; 2:40; 1,000; 1 000
+# 1 000 and 1 000 000,50; 7; 3.5; 2:40; 1,000
+_NUMBER = re.compile(r"(?<!\d)\d{1,3}(?:[ \xa0\u202f]\d{3})+(?!\d)(?:[.,]\d+)?|\d(?:[\d.,:]*\d)?")
+_SEPARATOR = re.compile("[.,:]")
+_SWAPPED = str.maketrans(".,", ",.")
 _DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}")
-_FULL_HOUR = re.compile(r"\A(\d{1,2}):00\Z")
+_CLOCK = re.compile(r"(\d{1,2}):(\d\d)")
+_ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")  # 192.168.0.1
 _AFTERNOON = re.compile(r"(?<![\d:.,])(1[01]|0?[1-9])((?::\d\d)?)\s*p\.?m\b", re.IGNORECASE)
+_SHARED = re.compile(
+    r"(?<![\d:.,])(\d{1,2}(?::\d\d)?)(?=\s*(?:to|and|until|till|or|-|–)\s*\d{1,2}(?::\d\d)?\s*p\.?m\b)", re.IGNORECASE
+)
+# Words that say which half of the day a clock of twelve hours means
+_LATE = re.compile(r"\b(?:evening|afternoon|(?:to)?night|\w*abends?|\w*nachmittags?|nachts?)\b", re.IGNORECASE)
+_SMALL = re.compile(f"[{SMALL}]+")
+_QUOTE = re.compile('["“”„«»]')
+# A currency: its sign at a number, or its name behind one; and what it may be in the translation
+_CURRENCIES = {
+    sign: (
+        re.compile(rf"{re.escape(sign)}\s?\d|\d\s?{re.escape(sign)}|\d\s(?:{names})\b", re.I),
+        re.compile(rf"{re.escape(sign)}|(?:{names})", re.I),
+    )
+    for sign, names in (("€", "euros?|EUR"), ("$", "[\\w-]*dollars?|USD"), ("£", "pounds?|pfund|GBP"))
+}
 _WORD = re.compile(r"[^\W\d_]+")
 _LOOP_IN_WORD = re.compile(r"([^\W\d_]{1,30}?)\1{4,}")  # "hahahahaha", and loops in scripts without spaces
 
@@ -65,20 +93,37 @@ def warnings(source: str, hypothesis: str) -> tuple[QualityWarning, ...]:
 
 
 def changed_items(source: str, hypothesis: str) -> list[str]:
-    """Items that are missing or multiplied, numbers whose digits are missing, and bytes that make no character."""
-    items = dict.fromkeys((*_items(source), "\ufffd"))
-    changed = [item for item in items if source.count(item) != hypothesis.count(item)]
+    """Items that are missing, multiplied or made up, numbers whose value is missing, currencies and quotation marks
+    that are lost, and bytes that make no character."""
+    before, after = Counter(_items(source)), Counter(_items(hypothesis))
+    made_up = [item for item in after if item not in before and not _SMALL.fullmatch(item)]  # "half" may be "½"
+    changed = [item for item in before if before[item] != after[item]] or made_up
+    changed += ["\ufffd"] * (source.count("\ufffd") != hypothesis.count("\ufffd"))
+    source, hypothesis = _ITEM.sub(" ", source), _ITEM.sub(" ", hypothesis)
+    quotes = [len(_QUOTE.findall(text)) for text in (source, hypothesis)]
+    changed += ['"'] * (quotes[0] > 0 and quotes[0] % 2 == 0 and quotes[1] % 2 == 1)
     if not _DIGIT.search(source):
         return changed
-    source, hypothesis = _ITEM.sub(" ", source), _ITEM.sub(" ", hypothesis)
-    other = _AFTERNOON.sub(_in_24_hours, source), hypothesis
-    if other[0] == source:  # the other language may be the one with a "pm"
-        other = source, _AFTERNOON.sub(_in_24_hours, hypothesis)
-    return changed + min(_lost_numbers(source, hypothesis), _lost_numbers(*other), key=len)
+    changed += [
+        sign for sign, (amount, there) in _CURRENCIES.items() if amount.search(source) and not there.search(hypothesis)
+    ]
+    return changed + min((_lost_numbers(*texts) for texts in _clocks(source, hypothesis)), key=len)
 
 
 def _items(text: str) -> list[str]:
     return _ITEM.findall(text) if _MAYBE_ITEM.search(text) else []
+
+
+def _clocks(source: str, hypothesis: str) -> list[tuple[str, str]]:
+    """The two texts with the same hours a day, in each way that they may be meant."""
+    late = [_AFTERNOON.search(text) is not None for text in (source, hypothesis)]
+    if late[0] == late[1]:
+        return [(source, hypothesis)]
+    twelve, other = (source, hypothesis) if late[0] else (hypothesis, source)
+    whole = [_AFTERNOON.sub(_in_24_hours, text) for text in (twelve, _SHARED.sub(r"\1 pm", twelve))]
+    if _LATE.search(other):  # "8 Uhr abends"
+        whole.append(twelve)
+    return [(one, other) if late[0] else (other, one) for one in whole]
 
 
 def _in_24_hours(clock: re.Match[str]) -> str:
@@ -92,12 +137,61 @@ def _numbers(text: str) -> list[str]:
 
 
 def _lost_numbers(source: str, hypothesis: str) -> list[str]:
-    left, lost = Counter(map(_digits, _numbers(hypothesis))), []
+    left, lost = [_values(number) for number in _numbers(hypothesis)], []
     for number in _numbers(source):
-        left[_digits(number)] -= 1
-        if left[_digits(number)] < 0:
+        values = _values(number)
+        found = next((i for i, others in enumerate(left) if values & others), None)
+        if found is None:
             lost.append(number)
+        else:
+            del left[found]
     return lost
+
+
+@functools.lru_cache(1024)
+def _values(number: str) -> frozenset[str]:
+    """What a number may be: 1,299 is 1299 or 1.299, 9:00 is 9 or 9.00. Of what is no number (1.2.3), its digits."""
+    number = "".join(str(int(c)) if c.isdecimal() else c for c in number if not c.isspace())  # full-width ones, too
+    if clock := _CLOCK.fullmatch(number):
+        hour, minute = str(int(clock[1])), clock[2]
+        return frozenset({f"{hour}.{minute}", hour} if minute == "00" else {f"{hour}.{minute}"})
+    first, *groups = re.split("[.,:]", number)
+    if not groups:
+        return frozenset({str(int(first)) if len(first) == 2 else first})
+    kinds = [c for c in number if not c.isdecimal()]
+    values = set()
+    if _is_grouped(first, groups) and kinds == kinds[:1] * len(kinds):
+        values.add("".join((first, *groups)))
+    if len(groups) == 1 or (
+        _is_grouped(first, groups[:-1]) and kinds[:-1] == kinds[:1] * (len(kinds) - 1) != kinds[1:]
+    ):
+        values.add("".join((first, *groups[:-1])).lstrip("0") + "." + groups[-1])
+    return (
+        frozenset(values or {"".join((first, *groups))}) if ":" not in kinds else frozenset({"".join((first, *groups))})
+    )
+
+
+def _is_grouped(first: str, groups: Sequence[str]) -> bool:
+    return 1 <= len(first) <= 3 and all(len(group) == 3 for group in groups)
+
+
+def localised(source: str, hypothesis: str, languages: tuple[str, str]) -> str:
+    """The hypothesis with the separators of its language in the numbers that have several, digit for digit as in the
+    source: models mix up 1,299.99 and 1.299,99. ``languages``: source and target; others than those known here are let
+    be."""
+    if not _DIGIT.search(source) or {language in DECIMAL_COMMA for language in languages} != {True, False}:
+        return hypothesis
+    if not all(language in DECIMAL_COMMA or language in DECIMAL_POINT for language in languages):
+        return hypothesis
+    group, point = (r"\.", ",") if languages[0] in DECIMAL_COMMA else (",", r"\.")
+    wanted = {
+        _SEPARATOR.sub("_", number): number.translate(_SWAPPED)
+        for number in re.findall(rf"(?<![\d.,])\d{{1,3}}(?:{group}\d{{3}})+(?:{point}\d+)?(?![\d.,]*\d)", source)
+        if len(_SEPARATOR.findall(number)) > 1 and not _ADDRESS.fullmatch(number)
+    }
+    if not wanted:
+        return hypothesis
+    return _NUMBER.sub(lambda number: wanted.get(_SEPARATOR.sub("_", number[0]), number[0]), hypothesis)
 
 
 def around_items(text: str) -> list[tuple[str, bool]]:
@@ -150,9 +244,3 @@ def _loop(text: str) -> str:
 @functools.lru_cache(256)  # a source has several hypotheses, each looked at by several guards
 def _words(text: str) -> tuple[str, ...]:
     return tuple(_WORD.findall((_ITEM.sub(" ", text) if _MAYBE_ITEM.search(text) else text).casefold()))
-
-
-def _digits(number: str) -> str:
-    """Without the zeros that a date or a clock may have or not: 05, 7:00."""
-    digits = "".join(str(int(c)) for c in _FULL_HOUR.sub(r"\1", number) if c.isdecimal())  # full-width ones, too
-    return digits[1:] if len(digits) == 2 and digits[0] == "0" else digits

@@ -23,6 +23,8 @@ from unicodedata import normalize as unicode_normalize
 
 import sentencex
 
+from model.guards import around_items
+
 BLOCK = 10_000  # characters given to sentencex at once: it is quadratic in unclosed quotation marks
 
 # Of the controls from 80 to 9f those that are none in Windows-1252 (``_REPAIRS``), and 85, a line break, too
@@ -33,6 +35,10 @@ _NUMBER = re.compile(r"(\d{1,3})\.\s+(?=(\w*))")
 _NUMBERED = re.compile(rf"(?:^|{_LINE_BREAK.pattern})[ \t]*{_NUMBER.pattern}")
 _ADDRESS = re.compile(r"(?i:https?://|ftp://|www\.)\S+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _DECIMAL = re.compile(r"\d[.,]\d")
+# Letters, marks and punctuation from Greek on, but for the Latin ones among them
+_OTHER = "\u0370-\u1cff\u1f00-\u1fff\u2c00-\u2c5f\u2d00-\u2dff\u2e80-\ua71f\ua800-\uab2f\uab70-\ud7ff"
+_OTHER += "\uf900-\ufaff\ufb13-\ufdff\ufe70-\ufefc\uff66-\uffdc\U00020000-\U0003ffff"
+OTHER_SCRIPT = re.compile(rf"([{_OTHER}](?:[{_OTHER}\s,.'’-]*[{_OTHER}])?[\s,;:.!?)\]…]*)")
 _CLOSERS = "\"'”’“‘»«›‹)]}…"
 _CLAUSE = re.compile(rf"[;:,–—!?…{re.escape(_CLOSERS)}]+(?=\s)|[、，；：。！？）」』]+")
 _SPACE = re.compile(r"\s+")
@@ -48,10 +54,11 @@ _GERMAN_OPENER = re.compile(
 _GERMAN_MONTH = re.compile("Januar|Jänner|Februar|März|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember")
 # Abbreviations that sentencex 1.0 takes for the end of a sentence.
 _ABBREVIATION = {
-    "en": re.compile(r"\b(?:Ms|Mx|Cpt|Ft|Ste|Figs?|Eq|Vol|Ch|Eds|approx|tel)\.\s*$"),
+    "en": re.compile(r"\b(?:Ms|Mx|Cpt|Ft|Ste|Figs?|Eq|Vol|Ch|Eds|Apt|approx|incl|max|tel)\.\s*$"),
     "de": re.compile(
-        r"\b(?:Frl|Hrn|Dipl|Nrn|Tel|Abs|Abb|Anm|Aufl|Bde?|Bsp|inkl|exkl|zzgl|Jhd?|Kap|Hrsg|[Hh]l|Abt|geb|gest|Okt|Dez"
-        r"|Stk|Pkt|Bhf|rer|nat|jur|phil)\.\s*$"
+        r"\b(?:Fa|Fam|Gebr|Hbf|Bhf|Tsd|Stk|Pkt|Bez|Inh|Jg|Kto|Präs|Red|Verf|Ziff|insb|einschl|ehem|engl|frz|griech"
+        r"|lat|röm|allg|bes|dt|gem|max|mind|verh|vorm|Frl|Hrn|Dipl|Nrn|Tel|Abs|Abb|Anm|Aufl|Bde?|Bsp|inkl|exkl"
+        r"|zzgl|Jhd?|Kap|Hrsg|[Hh]l|Abt|geb|gest|Okt|Dez|rer|nat|jur|phil)\.\s*$"
     ),
 }
 _ORDINAL_END = re.compile(r"(?:^|[\s(/–-])\d{1,3}\.\s*$")
@@ -73,25 +80,28 @@ class Segment:
     translate: bool
 
 
-def split(text: str, language: str, length: Callable[[str], int], limit: int) -> list[Segment]:
+def split(
+    text: str, language: str, length: Callable[[str], int], limit: int, only_latin: bool = False
+) -> list[Segment]:
     """Cut ``text`` into segments whose texts join to it again; the module says what is verbatim.
 
     A translated segment has no white space at its edges and ``length(segment.text) <= limit``; ``length`` counts the
     caller's units (SentencePiece pieces) and is called on about three times ``len(text)`` characters in all.
     ``language`` is the code of the text ("de", "de-AT"); one that sentencex does not know gets general rules.
+    ``only_latin``: words in other scripts are verbatim, with the punctuation behind them.
     Raises ValueError for a limit below 1.
     """
     if limit < 1:
         raise ValueError(f"limit = {limit} is below 1")
     segments: list[Segment] = []
-    pieces = _pieces(text, re.split("[-_]", language.lower())[0], length, limit)
+    pieces = _pieces(text, re.split("[-_]", language.lower())[0], length, limit, only_latin)
     for translate, group in groupby(pieces, key=lambda piece: piece.translate):
         run = list(group)
         segments += run if translate else [Segment("".join(piece.text for piece in run), False)]
     return [segment for segment in segments if segment.text]
 
 
-def _pieces(text: str, language: str, length: Callable[[str], int], limit: int) -> Iterator[Segment]:
+def _pieces(text: str, language: str, length: Callable[[str], int], limit: int, only_latin: bool) -> Iterator[Segment]:
     at_line_start, items = True, _items(text, language)
     for index, chunk in enumerate(_BREAK.split(text)):  # chunk, break, chunk, ..., chunk
         if index % 2:
@@ -102,7 +112,8 @@ def _pieces(text: str, language: str, length: Callable[[str], int], limit: int) 
             at_line_start = False
             yield Segment(chunk[:start], False)
             for sentence in _sentences(chunk[start:], language):
-                yield from _fit(sentence, length, limit)
+                for number, part in enumerate(OTHER_SCRIPT.split(sentence) if only_latin else [sentence]):
+                    yield from [Segment(part, False)] if number % 2 else _fit(part, length, limit)
 
 
 def _items(text: str, language: str) -> frozenset[int]:
@@ -259,16 +270,25 @@ def normalise(text: str) -> str:
 
 
 def is_capitals(text: str) -> bool:
-    """Whether a text of several words is all in capitals: a heading, a warning, a shout, but no abbreviation."""
-    return text.isupper() and len(re.findall(r"[^\W\d_]{2,}", text)) > 1
+    """Whether a text of several words is all in capitals: a heading, a warning, a shout, but no abbreviation. Items
+    (placeholders, addresses, ...) do not count, and the two below leave them as they are."""
+    words = " ".join(part for part, is_item in around_items(text) if not is_item)
+    return words.isupper() and len(re.findall(r"[^\W\d_]{2,}", words)) > 1
 
 
 def without_capitals(text: str) -> str:
     """What ``is_capitals`` as a sentence: models know little of capitals, which fall into rare pieces."""
     first = next((i for i, c in enumerate(text) if c.isalpha()), 0)
-    return text[: first + 1] + re.sub(r"\bi\b", "I", text[first + 1 :].lower())
+    small = _outside_items(text, lambda part: re.sub(r"\bi\b", "I", part.lower()))
+    return text[: first + 1] + small[first + 1 :]
 
 
 def in_capitals(text: str) -> str:
     """Every character in capitals, one for one: places in the text stay, "ß" becomes "ẞ"."""
-    return "".join(c.upper() if len(c.upper()) == 1 else c.replace("ß", "ẞ") for c in text)
+    return _outside_items(
+        text, lambda part: "".join(c.upper() if len(c.upper()) == 1 else c.replace("ß", "ẞ") for c in part)
+    )
+
+
+def _outside_items(text: str, change: Callable[[str], str]) -> str:
+    return "".join(part if is_item else change(part) for part, is_item in around_items(text))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import gc
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -39,6 +40,8 @@ POOL_ROWS = 320  # live hypotheses decoded together: enough to feed the matrix u
 GROUP_ROWS, BEAM_STEP = 3, 8
 DTYPES = ("auto", "float32", "bfloat16", "int8")
 REMEMBERED_CHARACTERS = 1_000  # of an encoded sentence, at most: longer texts have yet to be cut, and fill the memory
+
+_BEGINNING = re.compile(r"[\s,;:.!?)\]–—-]*")
 
 Source = tuple[tuple[int, ...], tuple[Phrase, ...]]  # encoder input, and phrases that its target must hold
 
@@ -109,7 +112,10 @@ class Translator:
         self._encode_short = functools.lru_cache(4096)(lambda text: vocabulary.encode(segment.normalise(text)))
         # Once to see whether a sentence deserves a second search, once to rank its hypotheses, once to write it
         self._decode = decode = functools.lru_cache(4096)(vocabulary.decode)
-        self._doubts = functools.lru_cache(4096)(lambda text, ids: guards.warnings(text, decode(ids)))
+        self._doubts = functools.lru_cache(4096)(
+            lambda text, ids, languages: guards.warnings(text, guards.localised(text, decode(ids), languages))
+        )
+        self._only_latin = not any(map(segment.OTHER_SCRIPT.match, vocabulary.characters))
         self.model, self.dtype = model, dtype
         self._int8: Int8Model | None = None
         if dtype == "auto":
@@ -158,9 +164,9 @@ class Translator:
         self._use(dtype)
         sources: list[Source] = [(tuple(self.vocabulary.source_ids(str(i), self.languages[0])), ()) for i in range(10)]
         config = SearchConfig(max_length_ratio=1e-3, max_length_offset=4)
-        self._search(sources, config, None)
+        self._run(sources, config, None)
         start = time.perf_counter()
-        self._search(sources, config, None)
+        self._run(sources, config, None)
         return time.perf_counter() - start
 
     @property
@@ -203,10 +209,14 @@ class Translator:
         progress: Progress = None,
     ) -> list[Translation]:
         """The translations of what ``prepare`` made ready."""
-        distinct = list(dict.fromkeys(ids for document in documents for ids in document.sources))
-        with reporting(progress, len(distinct), "sentences") as report:
-            found = self._search([(ids, ()) for ids in distinct], search, report)
-        first = dict(zip(distinct, found, strict=True))
+        searches = {
+            ids: self.first_search(document, i, search)
+            for document in documents
+            for i, ids in enumerate(document.sources)
+        }
+        with reporting(progress, len(searches), "sentences") as report:
+            found = self._search([((ids, ()), config) for ids, config in searches.items()], report)
+        first = dict(zip(searches, found, strict=True))
         reviewed = [self.review(document, [first[ids] for ids in document.sources], search) for document in documents]
         again = [
             [None if found else (document.sources[i], self.required(document, i)) for i, found in enumerate(kept)]
@@ -214,7 +224,8 @@ class Translator:
         ]
         sources = list(dict.fromkeys(source for each in again for source in each if source))
         second: dict[Source | None, list[SearchResult]]
-        second = dict(zip(sources, self._search(sources, self.wider(search), None), strict=True))
+        again_with = [(source, self.search_for(source[1], self.wider(search))) for source in sources]
+        second = dict(zip(sources, self._search(again_with, None), strict=True))
         return [
             self.assemble(
                 document,
@@ -272,7 +283,8 @@ class Translator:
 
     def _split(self, text: str, source: str, glossary: Glossary | None) -> list[segment.Segment]:
         limit = min(SENTENCE_PIECES, self.config.max_length - 3)
-        return segment.split(text, source, lambda text: len(self.encode(_read(text, glossary)[0])), limit)
+        length = lambda text: len(self.encode(_read(text, glossary)[0]))  # noqa: E731
+        return segment.split(text, source, length, limit, self._only_latin)
 
     def _document(
         self,
@@ -301,36 +313,44 @@ class Translator:
         segments: list[segment.Segment] = []
         kept: list[Sequence[SearchResult] | None] = []
         remaining, rebuilt = iter(zip(results, document.sentences, document.terms, strict=True)), False
-        can_widen = self.wider(search) != search
+        can_widen, languages = self.wider(search) != search, (document.source, document.target)
         for part in document.segments:
             if not part.translate:
                 segments.append(part)
                 continue
             nbest, sentence, terms = next(remaining)
-            doubts = [self._doubts(sentence, result.ids) for result in nbest]
+            doubts = [self._doubts(sentence, result.ids, languages) for result in nbest]
             lost_term = self._lost(terms, nbest[0])
             if not lost_term and not all(doubts):  # one is clean
                 segments.append(part)
                 kept.append(nbest)
                 continue
-            # In any case: of a sentence in capitals the model has read small letters
-            lost = {doubt.detail.casefold() for doubt in doubts[0] if doubt.code == "ITEM_CHANGED"}
+            lost = {doubt.detail for doubt in doubts[0] if doubt.code == "ITEM_CHANGED"}
             around = guards.around_items(part.text)
-            if all(doubts) and any(is_item and text.casefold() in lost for text, is_item in around):
-                cut = [
-                    [segment.Segment(text, False)] if is_item else self._split(text, document.source, document.glossary)
-                    for text, is_item in around
-                ]
-                segments += (piece for pieces in cut for piece in pieces)
-                kept += [None for pieces in cut for piece in pieces if piece.translate]
+            if all(doubts) and any(is_item and text in lost for text, is_item in around):
+                cut = list(self._cut(around, document))
+                segments += cut
+                kept += [None for piece in cut if piece.translate]
                 rebuilt = True
             else:
                 segments.append(part)
-                kept.append(None if can_widen or lost_term else nbest)
+                kept.append(None if (can_widen and len(nbest) == search.nbest) or lost_term else nbest)
         if rebuilt:
             how = document.source, document.target, document.formality, document.glossary
             document = self._document(segments, *how)
         return document, kept
+
+    def _cut(self, around: Sequence[tuple[str, bool]], document: Document) -> Iterator[segment.Segment]:
+        """A sentence in parts around its items. The punctuation behind one stays: no model keeps it at a beginning."""
+        for text, is_item in around:
+            start = len(text) if is_item else _BEGINNING.match(text).end()  # type: ignore[union-attr]
+            yield segment.Segment(text[:start], False)
+            yield from self._split(text[start:], document.source, document.glossary)
+
+    def first_search(self, document: Document, index: int, search: SearchConfig) -> SearchConfig:
+        """The search of a source: one with items, which are easily lost, has every hypothesis looked at."""
+        has_items = any(is_item for _, is_item in guards.around_items(document.sentences[index]))
+        return self.wider(search) if has_items else search
 
     @staticmethod
     @functools.lru_cache(64)
@@ -359,14 +379,14 @@ class Translator:
         return SearchPool(self.model, search, self.vocabulary.unwritable, decoder, self.vocabulary.edges)
 
     def _search(
-        self, sources: list[Source], search: SearchConfig, progress: Callable[[int], object] | None
+        self, searches: list[tuple[Source, SearchConfig]], progress: Callable[[int], object] | None
     ) -> list[list[SearchResult]]:
         groups: dict[SearchConfig, list[int]] = {}
-        for i, (_, required) in enumerate(sources):
-            groups.setdefault(self.search_for(required, search), []).append(i)
-        results: list[list[SearchResult]] = [[] for _ in sources]
+        for i, (_, config) in enumerate(searches):
+            groups.setdefault(config, []).append(i)
+        results: list[list[SearchResult]] = [[] for _ in searches]
         for config, places in groups.items():
-            for i, found in zip(places, self._run([sources[i] for i in places], config, progress), strict=True):
+            for i, found in zip(places, self._run([searches[i][0] for i in places], config, progress), strict=True):
                 results[i] = found
         return results
 
@@ -391,9 +411,9 @@ class Translator:
                 progress(len(finished))
         return results
 
-    def written(self, part: segment.Segment, ids: Sequence[int], terms: Sequence[Match]) -> str:
+    def written(self, document: Document, part: segment.Segment, ids: Sequence[int], terms: Sequence[Match]) -> str:
         """The text of a sentence's translation: in capitals where the sentence is and has no ``terms``."""
-        text = self._decode(ids)
+        text = guards.localised(part.text, self._decode(ids), (document.source, document.target))
         return segment.in_capitals(text) if segment.is_capitals(part.text) and not terms else text
 
     def assemble(
@@ -402,8 +422,9 @@ class Translator:
         """The translation of a text from the n-best results of each of its ``sources``; the clean ones come first."""
         warnings: list[guards.QualityWarning] = []
         ranked = []
+        languages = document.source, document.target
         for sentence, terms, nbest in zip(document.sentences, document.terms, results, strict=True):
-            doubts = [self._doubts(sentence, result.ids) for result in nbest]
+            doubts = [self._doubts(sentence, result.ids, languages) for result in nbest]
             lost = [self._lost(terms, result) for result in nbest]
             order = sorted(
                 range(len(nbest)), key=lambda k: (lost[k], bool(doubts[k]))
@@ -423,11 +444,16 @@ class Translator:
                     texts.append(part.text)
                     continue
                 result, terms = next(chosen)
-                texts.append(self.written(part, result.ids, terms))
+                texts.append(self.written(document, part, result.ids, terms))
                 parts.append(result.ids)
                 scores += result.token_scores
             tokens = tuple(self.vocabulary.piece(id) for ids in parts for id in ids)
             hypotheses.append(Hypothesis("".join(texts), search.score(scores), tokens, tuple(scores), tuple(parts)))
+        if self._only_latin:
+            unknown = (segment.OTHER_SCRIPT.search(part.text) for part in document.segments if not part.translate)
+            warnings += (
+                guards.QualityWarning("UNKNOWN_CHARACTERS", run[0].rstrip(" ,;:.!?)]…")[:60]) for run in unknown if run
+            )
         if document.glossary:  # whatever became of them: cut in two, in a part that is not translated, ...
             _, whole = document.glossary.read("".join(part.text for part in document.segments))
             missing = not_placed([match.term for match in whole], hypotheses[0].text)

@@ -114,6 +114,12 @@ class Vocabulary:
         return frozenset(i for i in range(len(self)) if i == UNK or self.is_control(i))
 
     @functools.cached_property
+    def characters(self) -> frozenset[str]:
+        """Those that have pieces; of all others the model reads and writes the bytes."""
+        ordinary = (i for i in range(len(self)) if i not in self._silent and not self._processor.is_byte(i))
+        return frozenset("".join(map(self.piece, ordinary)))
+
+    @functools.cached_property
     def unwritable(self) -> list[int]:
         """Ids that a translation never holds: every special token but EOS, which ends it."""
         return sorted(self._silent - {EOS})

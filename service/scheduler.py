@@ -82,7 +82,11 @@ class Scheduler:
         even an idle server could not meet it. ``limited=False``: neither (the server's own warm-up).
         """
         jobs = [Job(document, how, caller, [None] * len(document.sources)) for document in documents]
-        sentences = [Sentence(job, i, how.search) for job in jobs for i in range(len(job.results))]
+        sentences = [
+            Sentence(job, i, how.translator.first_search(job.document, i, how.search))
+            for job in jobs
+            for i in range(len(job.results))
+        ]
         with self._changed:
             if limited and sentences:
                 self._admit(sentences, caller)

@@ -131,6 +131,9 @@ class FakeTranslator:
     def required(self, document: Document, index: int) -> tuple[Any, ...]:
         return ()
 
+    def first_search(self, document: Document, index: int, search: SearchConfig) -> SearchConfig:
+        return search
+
     def search_for(self, required: Any, search: SearchConfig) -> SearchConfig:
         return search
 

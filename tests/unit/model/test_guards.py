@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -55,11 +57,63 @@ TEXTS = st.lists(st.one_of(st.sampled_from(["the cat", "wo ist", "good", ",", "(
         ("It costs £5 or $5.", "Es kostet 5 Pfund oder 5 Dollar.", []),
         ("See HTTPS://X.ORG/A.", "Siehe HTTPS://X.ORG.", ["ITEM_CHANGED"]),
         ("Room １２.", "Zimmer 12.", []),
+        ("It weighs 3.5 kg.", "Es wiegt 35 kg.", ["ITEM_CHANGED"]),
+        ("It costs $1,299.99.", "Es kostet $1.299.99.", ["ITEM_CHANGED"]),
+        ("It costs $1,299.99.", "Es kostet 12.999,9 $.", ["ITEM_CHANGED"]),
+        ("It costs $1,299.99.", "Es kostet 1.299,99 Dollar.", []),
+        ("1,000 of 1,000,000", "1 000 von 1.000.000", []),
+        ("Version 1.2.3 on 192.168.0.1", "Version 1.2.3 auf 192.168.0.1", []),
+        ("In 2024 200 people came.", "200 Menschen kamen 2024.", []),
+        ("Es kostet 0,99 €.", "It will cost $0.99.", ["ITEM_CHANGED"]),
+        ("Es kostet 5 Euro.", "It costs 5.", ["ITEM_CHANGED"]),
+        ("Es kostet 5 Euro.", "It costs €5.", []),
+        ("Echo $HOME at 5.", "Gib $HOME um 5 aus.", []),
+        ("Um 9:00 Uhr.", "At 9:00 p.m.", ["ITEM_CHANGED"]),
+        ("Am Montag um 9 Uhr.", "On Monday at 9 p.m.", ["ITEM_CHANGED"]),
+        ("Um 9 Uhr abends.", "At 9:00 p.m.", []),
+        ("At 9 pm.", "Um 9 Uhr.", ["ITEM_CHANGED"]),
+        ("From 5 to 7 pm.", "Von 17 bis 19 Uhr.", []),
+        ("Hello %(name)s, hi.", "Hallo %(name)swillkommen.", ["ITEM_CHANGED"]),
+        ("Hello there.", "Hallo → → da.", ["ITEM_CHANGED"]),
+        ("100 square meters", "100 m²", []),
+        ("Hi {{ user.name|upper }}{% x %}<%= y %>%zu!", "Hi {{ user.name|upper }}{% x %}<%= y %>%zu!", []),
+        ("Hi {{ user }}!", "Hi { user }}!", ["ITEM_CHANGED"]),
+        ("Run `pip install x` now.", "Führe jetzt x aus.", ["ITEM_CHANGED"]),
+        ("x ≤ 5", "x ≙ 5", ["ITEM_CHANGED"]),
+        ("#Montag ist da.", "# Monday is here.", ["ITEM_CHANGED"]),
+        ("We are #1.", "Wir sind Nr. 1.", []),
+        ('"Come," he said.', "„Komm, sagte er.", ["ITEM_CHANGED"]),
         ("x is a hat.", "x\ufffd ist ein Hut.", ["ITEM_CHANGED"]),
     ],
 )
 def test_what_is_doubtful(source: str, hypothesis: str, codes: list[str]) -> None:
     assert [warning.code for warning in guards.warnings(source, hypothesis)] == codes
+
+
+@pytest.mark.parametrize(
+    ("source", "hypothesis", "languages", "expected"),
+    [
+        ("$1,299.99 or 2.5", "$1.299.99 oder 2.5", ("en", "de"), "$1.299,99 oder 2.5"),
+        ("1.234.567", "1.234.567", ("de", "en"), "1,234,567"),
+        ("1.234,5 l", "1:234.5 l", ("de", "en"), "1,234.5 l"),
+        ("1,234.5 l", "12,34.5 l", ("en", "de"), "12,34.5 l"),  # not digit for digit
+        ("192.168.100.200", "192.168.100.200", ("de", "en"), "192.168.100.200"),
+        ("1,234,567", "1,234,567", ("en", "zh"), "1,234,567"),
+        ("1,234,567", "1,234,567", ("en", "fr"), "1,234,567"),
+        ("1,2,3 and 1,23,456", "1,2,3 und 1,23,456", ("en", "de"), "1,2,3 und 1,23,456"),
+    ],
+)
+def test_separators_of_the_language(source: str, hypothesis: str, languages: tuple[str, str], expected: str) -> None:
+    assert guards.localised(source, hypothesis, languages) == expected
+
+
+@given(st.integers(1_000, 10**12), st.integers(0, 99), st.booleans())
+def test_any_amount_is_written_as_its_language_does(whole: int, cents: int, point: bool) -> None:
+    english, german = f"{whole:,}.{cents:02}", f"{whole:,}".replace(",", ".") + f",{cents:02}"
+    wrong = german.replace(",", "." if point else ":")
+    assert guards.localised(f"It is {english}.", f"Es ist {wrong}.", ("en", "de")) == f"Es ist {german}."
+    assert guards.changed_items(f"It is {english}.", f"Es ist {german}.") == []
+    assert guards.changed_items(f"It is {english}.", f"Es ist {german[:-1]}.") == [english]
 
 
 @given(st.text(max_size=200), st.text(max_size=200))
@@ -125,6 +179,30 @@ def test_a_clean_hypothesis_is_preferred(translator: Translator) -> None:
     (warning,) = translator.assemble(document, [[loop]], search).warnings
     assert (warning.code, warning.detail) == ("REPETITION", "wo ist")
     assert translator.review(document, [[clean]], search) == (document, [[clean]])
+
+
+def test_what_stands_behind_an_item_stays_there(translator: Translator) -> None:
+    """Random weights lose every item, so that the sentence is translated in parts."""
+    found = translator.translate(["the cat {name}, where is 😀!"], "en", "de", SearchConfig(beam_size=2))[0].text
+    assert re.fullmatch(r".*\{name\}, .*😀!", found)
+
+
+def test_words_in_other_scripts_stay_and_are_warned_of(translator: Translator) -> None:
+    text = "the cat (привет, мир) is good. 寿司は美味しい。"
+    (translation,) = translator.translate([text], "en", "de", SearchConfig(beam_size=2))
+    assert "привет, мир)" in translation.text and translation.text.endswith("寿司は美味しい。")
+    unknown = [warning.detail for warning in translation.warnings if warning.code == "UNKNOWN_CHARACTERS"]
+    assert unknown == ["привет, мир", "寿司は美味しい。"]
+    (whole,) = translator.translate(["Это русский текст."], "en", "de")
+    assert (whole.text, [one.code for one in whole.warnings]) == ("Это русский текст.", ["UNKNOWN_CHARACTERS"])
+
+
+def test_a_sentence_with_items_has_all_of_the_beam_looked_at(translator: Translator) -> None:
+    document = translator.prepare("where is {name}? the cat.", "en", "de")
+    search = SearchConfig(beam_size=4, nbest=2)
+    assert [translator.first_search(document, i, search).nbest for i in (0, 1)] == [4, 2]
+    (translation,) = translator.translate(["where is {name}? the cat."], "en", "de", search)
+    assert len(translation.hypotheses) == 2
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,8 @@ def test_other_exceptions_are_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> 
         ("DO NOT OPEN THIS DOOR.", "Do not open this door."),
         ("I THINK I'M LATE", "I think I'm late"),
         ("»DAS IST GROẞ!«", "»Das ist groß!«"),
-        ("STOP! 3 DAYS LEFT FOR {NAME}", "Stop! 3 days left for {name}"),
+        ("STOP! 3 DAYS LEFT FOR {NAME}", "Stop! 3 days left for {NAME}"),
+        ("SEND %s TO {Name}", "Send %s to {Name}"),
     ],
 )
 def test_what_is_all_in_capitals_is_read_as_a_sentence(text: str, read: str) -> None:
