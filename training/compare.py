@@ -116,7 +116,8 @@ def _run(
 
 def _check_complete(recipe: Recipe, folder: Path) -> None:
     """A run that was asked to stop ends well, but early."""
-    limits, last = recipe.training, records(folder / LOG)[-1]["step"]
+    logged = records(folder / LOG)
+    limits, last = recipe.training, logged[-1]["step"] if logged else 0
     if last + limits.log_steps <= limits.max_steps and not limits.patience and limits.max_hours > 1e5:
         raise UserError(f"{folder} stopped at step {last} of {limits.max_steps}; the same command goes on with it")
 

@@ -85,7 +85,7 @@ class RunFolder:
         if not validated:
             self.save("best", average)
         if snapshots := self._progress.snapshots:
-            self.save("averaged", average_weights([self._path / name for name in snapshots]))
+            self.save("averaged", average_weights([path for name in snapshots if (path := self._path / name).exists()]))
         from training.curves import draw_curves
 
         draw_curves(self._path / LOG, self._path / "curves.png")

@@ -142,7 +142,7 @@ class Trainer:
 
         progress = self.progress
         self.log(str(progress))
-        self.stop = self.stop or self._is_stale()
+        stop = self._agree(self.stop or self._is_stale())
         started = saved = shown = window = time.monotonic()
         first, counted = progress.step, progress.tokens
         batches = self.batches()
@@ -152,7 +152,7 @@ class Trainer:
             unit="step",
             disable=not self.main or not sys.stderr.isatty(),
         )
-        while progress.step < self.config.max_steps and not self.stop:
+        while progress.step < self.config.max_steps and not stop:
             loss, tokens = self.update([next(batches) for _ in range(self.config.accumulate)])
             progress.losses += loss
             progress.seen += tokens
@@ -174,7 +174,7 @@ class Trainer:
             elif now - saved > self.config.save_minutes * 60:
                 self._save_state()
                 saved = time.monotonic()
-            self.stop = self._agree(self.stop or (now - started) / 3600 > self.config.max_hours)
+            stop = self._agree(self.stop or (now - started) / 3600 > self.config.max_hours)
         bar.close()
         self._save_state()
         validated = bool(self.tests) and progress.best >= 0.0

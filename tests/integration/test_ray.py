@@ -76,7 +76,7 @@ def test_same_output_though_a_worker_is_killed(folder: Path, tmp_path: Path) -> 
 
     bad = pytest.raises(UserError, match="1 record could not be translated")
     with bad:
-        run(job(folder, tmp_path / "here"), FakeTranslator(), "fake")
+        run(job(folder, tmp_path / "here"), FakeTranslator(), lambda: "fake")
     with bad:
         run_on_ray(job(folder, tmp_path / "there"), load)
     killed = tmp_path / "killed"
@@ -90,7 +90,7 @@ def test_a_job_that_stopped_here_goes_on_there(folder: Path, tmp_path: Path) -> 
     from service.ray_engine import run_on_ray
 
     with pytest.raises(UserError, match="1 record"):
-        run(job(folder, tmp_path / "right"), FakeTranslator(), "fake")
+        run(job(folder, tmp_path / "right"), FakeTranslator(), lambda: "fake")
     seen: list[str] = []
 
     def stop(texts: Sequence[str]) -> None:
@@ -99,7 +99,7 @@ def test_a_job_that_stopped_here_goes_on_there(folder: Path, tmp_path: Path) -> 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(job(folder, tmp_path / "out"), FakeTranslator(before=stop), identity_of(FakeTranslator()))
+        run(job(folder, tmp_path / "out"), FakeTranslator(before=stop), lambda: identity_of(FakeTranslator()))
     assert (tmp_path / "out" / "a.txt.partial").exists()
     with pytest.raises(UserError, match="1 record"):
         run_on_ray(job(folder, tmp_path / "out", resume=True), load)

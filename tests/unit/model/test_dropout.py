@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from model.config import ModelConfig
 from model.dropout import POOL_SIZE, Dropout
+from model.transformer import EncoderDecoder
 
 
 @pytest.mark.parametrize(
@@ -41,3 +43,16 @@ def test_does_nothing_in_evaluation_or_at_rate_0() -> None:
     x = torch.randn(10)
     assert Dropout(0.5).eval()(x) is x
     assert Dropout(0.0)(x) is x
+
+
+def test_dropout_falls_on_every_place_that_the_configuration_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Embeddings, attention weights, inner feed-forward, each residual branch; by the shapes that it sees."""
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(Dropout, "forward", lambda self, x: (seen.append(tuple(x.shape)), x)[1])
+    config = ModelConfig(vocab_size=30, d_model=16, num_heads=2, d_ff=24, encoder_layers=1, decoder_layers=1)
+    EncoderDecoder(config).train()(torch.full((3, 7), 5), torch.full((3, 5), 5))
+    wide, written = (3, 7, 16), (3, 5, 16)
+    assert sorted(seen) == sorted([
+        wide, (3, 2, 7, 7), wide, (3, 7, 24), wide,  # embedding, weights, branch, inner, branch
+        written, (3, 2, 5, 5), written, (3, 2, 5, 7), written, (3, 5, 24), written,
+    ])  # fmt: skip

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import pytest
@@ -281,3 +282,11 @@ def test_other_precisions(dtype: torch.dtype) -> None:
     state = low.start(*low.encode(source), 1)
     assert state.caches[0].keys.dtype == dtype
     assert low.decode_step(torch.tensor([BOS, BOS]), state).dtype == dtype
+
+
+def test_a_fresh_model_is_not_sure_of_anything() -> None:
+    """A guess costs log V = 6.9; one matrix for input and output adds a little. Larger weights: hundreds."""
+    torch.manual_seed(0)
+    model = EncoderDecoder(ModelConfig(vocab_size=1000, dropout=0.0)).eval()
+    target = torch.randint(EOS + 1, 1000, (4, 20))
+    assert -model.score(torch.randint(EOS + 1, 1000, (4, 20)), target).mean().item() < 1.7 * math.log(1000)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from model import checkpoint
+from model import translator as module
 from model.config import ModelConfig, SearchConfig
 from model.errors import UserError
 from model.glossary import Glossary, not_placed
@@ -173,3 +174,38 @@ def test_what_nobody_uses_any_more_is_freed_at_once(checkpoint_directory: Path) 
     kept = weakref.ref(translator), weakref.ref(translator.model)
     del translator
     assert [one() for one in kept] == [None, None]
+
+
+def test_a_sentence_longer_than_training_saw_is_cut_and_a_cut_target_is_warned_of(
+    tiny_model: EncoderDecoder, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    translator = Translator(tiny_model, vocabulary, "tiny")
+    monkeypatch.setattr(module, "SENTENCE_PIECES", 20)
+    document = translator.prepare("the cat is here " * 60, "en", "de")
+    assert max(map(len, document.sources)) <= 20 + 2
+    search = SearchConfig(beam_size=1, max_length_ratio=1e-3, max_length_offset=1)
+    (found,) = translator.translate(["where is my coffee"], "en", "de", search)
+    assert "LENGTH_LIMIT" in [warning.code for warning in found.warnings]
+
+
+def test_auto_takes_the_fastest_and_leaves_the_weights(
+    tiny_model: EncoderDecoder, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {name: weight.clone() for name, weight in tiny_model.state_dict().items()}
+    monkeypatch.setattr(module, "unsupported", lambda model: "no kernels")
+    for times, wanted in (
+        ({"float32": 1.0, "bfloat16": 2.0}, "float32"),
+        ({"float32": 2.0, "bfloat16": 1.0}, "bfloat16"),
+    ):
+
+        def time_(self: Translator, dtype: str, times: dict[str, float] = times) -> float:
+            self._use(dtype)
+            return times[dtype]
+
+        monkeypatch.setattr(Translator, "_time", time_)
+        model = EncoderDecoder(tiny_model.config).eval()
+        model.load_state_dict(before)
+        translator = Translator(model, vocabulary, "tiny", dtype="auto")
+        assert translator.dtype == wanted
+        if wanted == "float32":
+            assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())

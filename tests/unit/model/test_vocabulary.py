@@ -101,3 +101,9 @@ def test_bad_input_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="use a smaller size") as error:
         Vocabulary.train(["too little text"], 8000, ["de", "en"], threads=1)
     assert "\n" not in str(error.value)
+
+
+def test_digits_are_pieces_of_their_own() -> None:
+    fresh = Vocabulary.train([f"in 2024 and {i % 7}2024 times" for i in range(500)], 300, ["de", "en"], threads=1)
+    pieces = [fresh.piece(id).strip("\u2581") for id in fresh.encode("in 2024")]
+    assert all(len(piece) == 1 for piece in pieces if any(map(str.isdigit, piece)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import ssl
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ from serving import SERVING, health_of, running
 from model.errors import UserError
 from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
-from service.access import WRONG_TOKENS, read_tokens
+from service.access import WRONG_TOKENS, client_of, read_tokens
 from service.cli import main
 from service.client import Client
+from service.config import ServiceConfig
 from service.errors import ServiceError
 
 TOKEN = "0123456789abcdef"
@@ -116,3 +119,38 @@ def test_tls(certificates: Path, mutual: bool) -> None:
 def test_a_certificate_that_is_missing() -> None:
     with pytest.raises(UserError, match="cannot read /none: No such file"):
         running(FakeTranslator, tls_certificate="/none", tls_key="/none").__enter__()
+
+
+def test_turns_are_shared_between_the_owners_of_tokens() -> None:
+    class Context:
+        def __init__(self, token: str) -> None:
+            self.token = token
+
+        def invocation_metadata(self) -> Any:
+            return [("authorization", f"Bearer {self.token}")]
+
+        def peer(self) -> str:
+            return "ipv4:127.0.0.1:4711"
+
+    with_tokens, without = ServiceConfig(tokens_file="x"), ServiceConfig()
+    a, b = Context("a" * 16), Context("b" * 16)
+    assert client_of(a, with_tokens) != client_of(b, with_tokens)
+    assert client_of(a, without) == client_of(b, without)
+    assert with_tokens.for_worker(2, "h:1").metrics_listen == ""
+    assert ServiceConfig(metrics_listen="h:9000").for_worker(2, "h:1").metrics_listen == "h:9002"
+
+
+def test_a_renewed_certificate_needs_no_restart(certificates: Path, tmp_path: Path) -> None:
+    for name in ("server.pem", "server.key"):
+        shutil.copy(certificates / name, tmp_path / name)
+    settings = {"tls_certificate": str(tmp_path / "server.pem"), "tls_key": str(tmp_path / "server.key")}
+    with running(FakeTranslator, **settings) as server:
+        port = int(server.address.rpartition(":")[2])
+
+        def served() -> str:
+            return ssl.get_server_certificate(("localhost", port))
+
+        first = served()
+        for suffix in ("pem", "key"):
+            shutil.copy(certificates / f"client.{suffix}", tmp_path / f"server.{suffix}")
+        assert served() != first == (certificates / "server.pem").read_text()

@@ -69,3 +69,15 @@ def test_how_much_comes_before() -> None:
     assert queue.ahead("a", 1, 1000) == 1100  # and no more than it needs
     queue.push("a", 2, "mine", 5, 1)
     assert queue.ahead("a", 1, 7) == 12 + 12
+
+
+def test_nobody_saves_up_turns_while_away() -> None:
+    queue: FairQueue[str] = FairQueue()
+    for _ in range(50):
+        queue.push("busy", 1, "busy", 10, 1)
+    for _ in range(30):
+        queue.pop()
+    for _ in range(10):
+        queue.push("late", 1, "late", 10, 1)
+    served = [queue.pop() for _ in range(10)]
+    assert abs(served.count("late") - served.count("busy")) <= 2  # not ten turns in a row

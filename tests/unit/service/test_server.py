@@ -494,3 +494,10 @@ def test_nmt_health(monkeypatch: pytest.MonkeyPatch) -> None:
             assert health("--server", server.address) == health("--gateway", address) == (0, "serving\n")
     assert health("--server", server.address) == (1, f"nmt: no answer from {server.address}: UNAVAILABLE\n")
     assert health("--gateway", address) == (1, f"nmt: no answer from {address}: [Errno 111] Connection refused\n")
+
+
+def test_the_warm_up_measures_the_speed() -> None:
+    """Rows times steps a second; without it no deadline is ever refused."""
+    with running(lambda: FakeTranslator(before=lambda texts: time.sleep(0.02))) as server:
+        speed = server.server._scheduler._speed
+        assert 64 * 5 / 0.02 / 10 < speed < 64 * 5 / 0.02 * 1.5

@@ -78,6 +78,8 @@ def test_a_corpus_in_the_wrong_format_is_an_error(tmp_path: Path) -> None:
     write(tmp_path / "comma.tsv", *(f"sentence {i},Satz {i}" for i in range(1000)))
     with pytest.raises(UserError, match=r"comma: 101 .* malformed, first comma.tsv:1: one column.*check the format"):
         load(tmp_path, {"path": "comma.tsv"})
+    write(tmp_path / "large.tsv", *(f"sentence {i}\tSatz {i}" for i in range(2000)), *("no tab" for _ in range(150)))
+    assert load(tmp_path, {"path": "large.tsv"})[1].corpora[0].dropped == {"malformed": 150}  # fewer than a tenth
     write(tmp_path / "short.tsv", "a", "b")
     with pytest.raises(UserError, match=r"short: no pair is left \(2 read, 0 kept; dropped: 2 malformed\)"):
         load(tmp_path, {"path": "short.tsv"})
@@ -441,6 +443,8 @@ def test_changes_that_matter_are_noticed(tmp_path: Path, reads: list[str]) -> No
     load(tmp_path, {"path": "a.tsv"}, cleaning=CleaningConfig(max_words=5, wrong_language=False))
     load(tmp_path, {"path": "a.tsv", "target": "nl"})
     assert reads == ["a"] * 4
+    write(tmp_path / "a.tsv", "one\teins", "two\tdrei")  # as long as before
+    assert load(tmp_path, {"path": "a.tsv"})[0] == [[("one", "eins"), ("two", "drei")]]
 
 
 def test_a_damaged_or_half_written_cache_is_made_again(tmp_path: Path, reads: list[str]) -> None:

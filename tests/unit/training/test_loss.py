@@ -114,3 +114,20 @@ def test_what_does_not_differ_has_no_divergence() -> None:
     hidden, weight, labels = example(20, 5)
     twice = smoothed_cross_entropy(torch.cat((hidden, hidden)), weight, labels, 0.1, r_drop=5.0)
     torch.testing.assert_close(twice, smoothed_cross_entropy(hidden, weight, labels, 0.1))
+
+
+@pytest.mark.parametrize("r_drop", [0.0, 3.0])
+def test_bfloat16_gradients_are_near_to_the_definition(r_drop: float) -> None:
+    first, weight, labels = example(300, 2)
+    second = first + 0.05 * example(300, 4)[0]  # as two draws of dropout: near to each other
+    states = torch.cat((first, second) if r_drop else (first,)).bfloat16()
+    ours = [states.clone().requires_grad_(), weight.clone().requires_grad_()]
+    smoothed_cross_entropy(*ours, labels, 0.1, r_drop)[0].backward()
+    exact = [half.double().requires_grad_() for half in states.chunk(2 if r_drop else 1)]
+    matrix = weight.bfloat16().double().requires_grad_()
+    wanted = sum(losses.smoothed_cross_entropy(half, matrix, labels, 0.1, PAD) for half in exact) / len(exact)
+    if r_drop:
+        wanted = wanted + r_drop / 4 * losses.divergence(*exact, matrix, labels, PAD)
+    wanted.backward()
+    for found, right in ((ours[0].grad, torch.cat([half.grad for half in exact])), (ours[1].grad, matrix.grad)):
+        assert (found.double() - right).norm() < 0.01 * right.norm()
