@@ -158,17 +158,14 @@ def _values(number: str) -> frozenset[str]:
     first, *groups = re.split("[.,:]", number)
     if not groups:
         return frozenset({str(int(first)) if len(first) == 2 else first})
-    kinds = [c for c in number if not c.isdecimal()]
-    values = set()
-    if _is_grouped(first, groups) and kinds == kinds[:1] * len(kinds):
-        values.add("".join((first, *groups)))
-    if len(groups) == 1 or (
-        _is_grouped(first, groups[:-1]) and kinds[:-1] == kinds[:1] * (len(kinds) - 1) != kinds[1:]
-    ):
+    digits, kinds, values = "".join((first, *groups)), [c for c in number if not c.isdecimal()], set()
+    if ":" in kinds:
+        return frozenset({digits})
+    if _is_grouped(first, groups) and len(set(kinds)) == 1:
+        values.add(digits)
+    if len(groups) == 1 or (_is_grouped(first, groups[:-1]) and len(set(kinds[:-1])) == 1 and kinds[-1] != kinds[0]):
         values.add("".join((first, *groups[:-1])).lstrip("0") + "." + groups[-1])
-    return (
-        frozenset(values or {"".join((first, *groups))}) if ":" not in kinds else frozenset({"".join((first, *groups))})
-    )
+    return frozenset(values or {digits})
 
 
 def _is_grouped(first: str, groups: Sequence[str]) -> bool:
@@ -179,11 +176,10 @@ def localised(source: str, hypothesis: str, languages: tuple[str, str]) -> str:
     """The hypothesis with the separators of its language in the numbers that have several, digit for digit as in the
     source: models mix up 1,299.99 and 1.299,99. ``languages``: source and target; others than those known here are let
     be."""
-    if not _DIGIT.search(source) or {language in DECIMAL_COMMA for language in languages} != {True, False}:
+    points = ["," if one in DECIMAL_COMMA else r"\." if one in DECIMAL_POINT else "" for one in languages]
+    if not _DIGIT.search(source) or not all(points) or points[0] == points[1]:
         return hypothesis
-    if not all(language in DECIMAL_COMMA or language in DECIMAL_POINT for language in languages):
-        return hypothesis
-    group, point = (r"\.", ",") if languages[0] in DECIMAL_COMMA else (",", r"\.")
+    point, group = points
     wanted = {
         _SEPARATOR.sub("_", number): number.translate(_SWAPPED)
         for number in re.findall(rf"(?<![\d.,])\d{{1,3}}(?:{group}\d{{3}})+(?:{point}\d+)?(?![\d.,]*\d)", source)
@@ -196,6 +192,8 @@ def localised(source: str, hypothesis: str, languages: tuple[str, str]) -> str:
 
 def around_items(text: str) -> list[tuple[str, bool]]:
     """The text in parts that join to it: (part, whether it is an item that must stay as it is). No number is."""
+    if not _MAYBE_ITEM.search(text):
+        return [(text, False)] if text else []
     parts, start = [], 0
     for match in _ITEM.finditer(text):
         parts += [(text[start : match.start()], False), (match[0], True)]

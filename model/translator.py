@@ -283,7 +283,10 @@ class Translator:
 
     def _split(self, text: str, source: str, glossary: Glossary | None) -> list[segment.Segment]:
         limit = min(SENTENCE_PIECES, self.config.max_length - 3)
-        length = lambda text: len(self.encode(_read(text, glossary)[0]))  # noqa: E731
+
+        def length(part: str) -> int:
+            return len(self.encode(_read(part, glossary)[0]))
+
         return segment.split(text, source, length, limit, self._only_latin)
 
     def _document(
