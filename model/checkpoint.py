@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from model.vocabulary import Vocabulary
 FORMATS = 1, 2, 3  # that this code reads; it writes the last. The second may hold integers, the third packed ones
 SCALE = ".scale"  # of a matrix of integers: a factor for each row
 CONFIG, WEIGHTS, VOCABULARY, CARD = "config.json", "model.safetensors", "vocabulary.model", "MODEL_CARD.md"
+RENAMES_SECONDS = 0.05  # longer than `save` is between its two renames
 PRETRAINED = Path(__file__).parent / "pretrained" / "en-de"
 
 
@@ -111,9 +113,10 @@ def load(directory: str | Path) -> Checkpoint:
     try:
         return _load(directory)
     except CheckpointError:
-        if _stamp(directory) == before:
+        if _stamp(directory) == before != b"":
             raise
-        return _load(directory)  # it has been replaced meanwhile
+        time.sleep(RENAMES_SECONDS)  # it is being replaced, or is not there
+        return _load(directory)
 
 
 def _stamp(directory: Path) -> bytes:

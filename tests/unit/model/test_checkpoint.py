@@ -97,6 +97,14 @@ def test_integers_that_are_not_packed_are_read_as_well(tmp_path: Path, vocabular
     torch.testing.assert_close(loaded, weight, atol=float(weight.abs().max()) / 250, rtol=0)
 
 
+def test_a_checkpoint_between_the_two_renames_of_a_save_is_waited_for(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy.rename(tmp_path / ".fresh")
+    monkeypatch.setattr("model.checkpoint.time.sleep", lambda seconds: (tmp_path / ".fresh").rename(copy))
+    assert checkpoint.load(copy).name == copy.name
+
+
 def test_a_checkpoint_that_is_replaced_while_it_is_read(
     copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
