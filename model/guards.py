@@ -99,7 +99,7 @@ def changed_items(source: str, hypothesis: str) -> list[str]:
     made_up = [item for item in after if item not in before and not _SMALL.fullmatch(item)]  # "half" may be "½"
     changed = [item for item in before if before[item] != after[item]] or made_up
     changed += ["\ufffd"] * (source.count("\ufffd") != hypothesis.count("\ufffd"))
-    source, hypothesis = _ITEM.sub(" ", source), _ITEM.sub(" ", hypothesis)
+    source, hypothesis = _without_items(source), _without_items(hypothesis)
     quotes = [len(_QUOTE.findall(text)) for text in (source, hypothesis)]
     changed += ['"'] * (quotes[0] > 0 and quotes[0] % 2 == 0 and quotes[1] % 2 == 1)
     if not _DIGIT.search(source):
@@ -112,6 +112,10 @@ def changed_items(source: str, hypothesis: str) -> list[str]:
 
 def _items(text: str) -> list[str]:
     return _ITEM.findall(text) if _MAYBE_ITEM.search(text) else []
+
+
+def _without_items(text: str) -> str:
+    return _ITEM.sub(" ", text) if _MAYBE_ITEM.search(text) else text
 
 
 def _clocks(source: str, hypothesis: str) -> list[tuple[str, str]]:
@@ -241,4 +245,4 @@ def _loop(text: str) -> str:
 
 @functools.lru_cache(256)  # a source has several hypotheses, each looked at by several guards
 def _words(text: str) -> tuple[str, ...]:
-    return tuple(_WORD.findall((_ITEM.sub(" ", text) if _MAYBE_ITEM.search(text) else text).casefold()))
+    return tuple(_WORD.findall(_without_items(text).casefold()))

@@ -73,6 +73,10 @@ class Document:
     formality: str = "default"
     glossary: Glossary | None = None
 
+    @property
+    def languages(self) -> tuple[str, str]:
+        return self.source, self.target
+
 
 @dataclass(frozen=True)
 class Translation:
@@ -316,13 +320,13 @@ class Translator:
         segments: list[segment.Segment] = []
         kept: list[Sequence[SearchResult] | None] = []
         remaining, rebuilt = iter(zip(results, document.sentences, document.terms, strict=True)), False
-        can_widen, languages = self.wider(search) != search, (document.source, document.target)
+        can_widen = self.wider(search) != search
         for part in document.segments:
             if not part.translate:
                 segments.append(part)
                 continue
             nbest, sentence, terms = next(remaining)
-            doubts = [self._doubts(sentence, result.ids, languages) for result in nbest]
+            doubts = [self._doubts(sentence, result.ids, document.languages) for result in nbest]
             lost_term = self._lost(terms, nbest[0])
             if not lost_term and not all(doubts):  # one is clean
                 segments.append(part)
@@ -416,7 +420,7 @@ class Translator:
 
     def written(self, document: Document, part: segment.Segment, ids: Sequence[int], terms: Sequence[Match]) -> str:
         """The text of a sentence's translation: in capitals where the sentence is and has no ``terms``."""
-        text = guards.localised(part.text, self._decode(ids), (document.source, document.target))
+        text = guards.localised(part.text, self._decode(ids), document.languages)
         return segment.in_capitals(text) if segment.is_capitals(part.text) and not terms else text
 
     def assemble(
@@ -425,9 +429,8 @@ class Translator:
         """The translation of a text from the n-best results of each of its ``sources``; the clean ones come first."""
         warnings: list[guards.QualityWarning] = []
         ranked = []
-        languages = document.source, document.target
         for sentence, terms, nbest in zip(document.sentences, document.terms, results, strict=True):
-            doubts = [self._doubts(sentence, result.ids, languages) for result in nbest]
+            doubts = [self._doubts(sentence, result.ids, document.languages) for result in nbest]
             lost = [self._lost(terms, result) for result in nbest]
             order = sorted(
                 range(len(nbest)), key=lambda k: (lost[k], bool(doubts[k]))
