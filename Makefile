@@ -10,7 +10,7 @@ serve: .venv/ready
 	$(BIN)/nmt serve --listen $(LISTEN) --web $(WEB)
 
 test: .venv/ready-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: .venv/ready-dev
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

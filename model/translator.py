@@ -8,42 +8,31 @@ from __future__ import annotations
 
 import functools
 import gc
-import logging
 import re
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-
-import torch
 
 from model import checkpoint, guards, segment
 from model.alignment import Link, align, aligning
 from model.config import MAX_BEAM, ModelConfig, SearchConfig
 from model.constraints import amid
+from model.engine import Engine, Source
 from model.errors import UserError
 from model.explain import Explanation, explain, explanation
 from model.glossary import Glossary, Match, check_search, not_placed
-from model.int8 import Int8Model, unsupported
 from model.progress import Progress, reporting
 from model.search import SearchPool, SearchResult
 from model.transformer import Transformer
 from model.vocabulary import EOS, FORMALITIES, Phrase, Vocabulary
 
-log = logging.getLogger(__name__)
-
 SENTENCE_PIECES = 128  # a longer sentence is split: training saw none longer
-POOL_ROWS = 320  # live hypotheses decoded together: enough to feed the matrix units, small enough for the cache
 # Where terms are required: rows for hypotheses that have written the same number of them, at least; and steps in which
 # the beam grows, for each size is a pool of its own.
 GROUP_ROWS, BEAM_STEP = 3, 8
-DTYPES = ("auto", "float32", "bfloat16", "int8")
 REMEMBERED_CHARACTERS = 1_000  # of an encoded sentence, at most: longer texts have yet to be cut, and fill the memory
 
 _BEGINNING = re.compile(r"[\s,;:.!?)\]–—-]*")
-
-Source = tuple[tuple[int, ...], tuple[Phrase, ...]]  # encoder input, and phrases that its target must hold
 
 
 @dataclass(frozen=True)
@@ -106,11 +95,7 @@ class Translator:
     def __init__(
         self, model: Transformer, vocabulary: Vocabulary, name: str, hash: str = "", dtype: str = "float32"
     ) -> None:
-        """``dtype``: the arithmetic of decoding. "int8" needs an AVX-512 VNNI processor and the compiled kernels,
-        "auto" takes what is fastest here. UserError where it cannot be had.
-        """
-        if dtype not in DTYPES:
-            raise UserError(f"unknown dtype '{dtype}'; choose from {', '.join(DTYPES)}")
+        """``dtype``: the arithmetic of decoding (``model.engine``). UserError where it cannot be had."""
         self.vocabulary, self.name, self.hash = vocabulary, name, hash
         # Once to see whether a sentence fits, once to translate it
         self._encode_short = functools.lru_cache(4096)(lambda text: vocabulary.encode(segment.normalise(text)))
@@ -120,12 +105,7 @@ class Translator:
             lambda text, ids, languages: guards.warnings(text, guards.localised(text, decode(ids), languages))
         )
         self._only_latin = not any(map(segment.OTHER_SCRIPT.match, vocabulary.characters))
-        self.model, self.dtype = model, dtype
-        self._int8: Int8Model | None = None
-        if dtype == "auto":
-            self._choose()
-        else:
-            self._use(dtype)
+        self.engine = Engine(model, vocabulary, dtype)
 
     @classmethod
     def load(cls, path: str | Path | None = None, device: str = "cpu", dtype: str = "auto") -> Translator:
@@ -136,42 +116,13 @@ class Translator:
             gc.freeze()  # PyTorch stays: the collector need not walk through it again and again
         return translator
 
-    def _use(self, dtype: str) -> None:
-        self.dtype, self._int8 = dtype, None
-        if dtype == "int8":
-            if reason := unsupported(self.model):
-                raise UserError(f"dtype int8 cannot be had: {reason}; choose float32 or bfloat16")
-            self._int8 = Int8Model(self.model, self.vocabulary.unwritable)
-        else:
-            self.model.to(getattr(torch, dtype))
+    @property
+    def model(self) -> Transformer:
+        return self.engine.model
 
-    def _choose(self) -> None:
-        """Use the fastest arithmetic of this machine; where that is not known beforehand, a few sentences tell."""
-        device = next(self.model.parameters()).device
-        times: dict[str, float] = {}
-        if device.type == "cpu" and not unsupported(self.model):
-            # Nothing on this CPU comes near, unless it multiplies bfloat16 in tiles
-            candidates = ["int8", "bfloat16"] if torch.cpu._is_amx_tile_supported() else ["int8"]
-        else:
-            candidates = ["float32", "bfloat16"]
-        if len(candidates) > 1:
-            weights = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-            for dtype in candidates:
-                times[dtype] = self._time(dtype)
-                self.model.float().load_state_dict(weights)  # bfloat16 has rounded them
-        self._use(min(candidates, key=lambda dtype: times.get(dtype, 0.0)))
-        found = ", ".join(f"{dtype} {1000 * seconds:.0f} ms" for dtype, seconds in times.items())
-        log.info("decoding in %s on %s%s", self.dtype, device, f" ({found})" if found else "")
-
-    def _time(self, dtype: str) -> float:
-        """Seconds for a few sentences, at the second try: the first warms up."""
-        self._use(dtype)
-        sources: list[Source] = [(tuple(self.vocabulary.source_ids(str(i), self.languages[0])), ()) for i in range(10)]
-        config = SearchConfig(max_length_ratio=1e-3, max_length_offset=4)
-        self._run(sources, config, None)
-        start = time.perf_counter()
-        self._run(sources, config, None)
-        return time.perf_counter() - start
+    @property
+    def dtype(self) -> str:
+        return self.engine.dtype
 
     @property
     def config(self) -> ModelConfig:
@@ -219,7 +170,7 @@ class Translator:
             for i, ids in enumerate(document.sources)
         }
         with reporting(progress, len(searches), "sentences") as report:
-            found = self._search([((ids, ()), config) for ids, config in searches.items()], report)
+            found = self.engine.search([((ids, ()), config) for ids, config in searches.items()], report)
         first = dict(zip(searches, found, strict=True))
         reviewed = [self.review(document, [first[ids] for ids in document.sources], search) for document in documents]
         again = [
@@ -229,7 +180,7 @@ class Translator:
         sources = list(dict.fromkeys(source for each in again for source in each if source))
         second: dict[Source | None, list[SearchResult]]
         again_with = [(source, self.search_for(source[1], self.wider(search))) for source in sources]
-        second = dict(zip(sources, self._search(again_with, None), strict=True))
+        second = dict(zip(sources, self.engine.search(again_with), strict=True))
         return [
             self.assemble(
                 document,
@@ -382,41 +333,7 @@ class Translator:
 
     def pool(self, search: SearchConfig) -> SearchPool:
         """An empty pool for sources that ``prepare`` made; what comes out of it goes into ``assemble``."""
-        decoder = self._int8.decoder(search.rows) if self._int8 else None
-        return SearchPool(self.model, search, self.vocabulary.unwritable, decoder, self.vocabulary.edges)
-
-    def _search(
-        self, searches: list[tuple[Source, SearchConfig]], progress: Callable[[int], object] | None
-    ) -> list[list[SearchResult]]:
-        groups: dict[SearchConfig, list[int]] = {}
-        for i, (_, config) in enumerate(searches):
-            groups.setdefault(config, []).append(i)
-        results: list[list[SearchResult]] = [[] for _ in searches]
-        for config, places in groups.items():
-            for i, found in zip(places, self._run([searches[i][0] for i in places], config, progress), strict=True):
-                results[i] = found
-        return results
-
-    def _run(
-        self, sources: list[Source], config: SearchConfig, progress: Callable[[int], object] | None
-    ) -> list[list[SearchResult]]:
-        """Feed a pool from a queue sorted by length, longest first, so that neighbours are padded little."""
-        queue = deque(sorted(range(len(sources)), key=lambda i: -len(sources[i][0])))
-        results: list[list[SearchResult]] = [[] for _ in sources]
-        pool = self.pool(config)
-        capacity = max(1, POOL_ROWS // pool.beam)
-        waiting: dict[int, int] = {}  # ticket -> index
-        while queue or len(pool):
-            if queue and len(pool) <= capacity * 3 // 4:  # join in groups: encoding one by one is slow
-                joining = [queue.popleft() for _ in range(min(capacity - len(pool), len(queue)))]
-                tickets = pool.add([sources[i][0] for i in joining], [sources[i][1] for i in joining])
-                waiting.update(zip(tickets, joining, strict=True))
-            finished = pool.step()
-            for ticket, found in finished:
-                results[waiting.pop(ticket)] = found
-            if progress and finished:
-                progress(len(finished))
-        return results
+        return self.engine.pool(search)
 
     def written(self, document: Document, part: segment.Segment, ids: Sequence[int], terms: Sequence[Match]) -> str:
         """The text of a sentence's translation: in capitals where the sentence is and has no ``terms``."""

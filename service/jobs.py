@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from model.config import SearchConfig
 
 if TYPE_CHECKING:
+    from model.engine import Source
     from model.glossary import Glossary
-    from model.translator import Document, Source, Translation, Translator
+    from model.translator import Document, Translation, Translator
     from model.vocabulary import Phrase
 
 log = logging.getLogger(__name__)

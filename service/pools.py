@@ -10,8 +10,9 @@ from model.config import SearchConfig
 from service.jobs import How, Sentence
 
 if TYPE_CHECKING:
+    from model.engine import Source
     from model.search import SearchPool
-    from model.translator import Source, Translator
+    from model.translator import Translator
 
 IDLE_POOLS = 4  # empty pools that are kept of each model for the next request of their kind
 Finished: TypeAlias = list[tuple[list[Sentence], Any]]  # who waited for a source, and its n-best results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 
 from model.config import ModelConfig, SearchConfig
 from model.decoder import Decoder, TorchDecoder
-from model.int8 import Int8Model, unsupported
+from model.int8 import CPU_FLAGS, Int8Model, library, unsupported
+from model.machine import cpu_flags
 from model.search import SearchPool, SearchResult
 from model.transformer import EncoderDecoder
 from model.vocabulary import BOS, EOS, PAD, UNK
@@ -38,6 +40,13 @@ def build(positions: str = "rotary", vocab_size: int = 150, tie: bool = True, he
 
 
 needs_kernels = pytest.mark.skipif(bool(unsupported(build())), reason=unsupported(build()) or "-")
+
+
+@pytest.mark.skipif(not cpu_flags() >= CPU_FLAGS, reason="this CPU has no AVX-512 VNNI")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++, which builds the kernels")
+def test_where_the_kernels_can_be_built_they_are() -> None:
+    """Else all that follows would be skipped, and nobody would notice."""
+    assert library() is not None
 
 
 def sources(count: int, longest: int = 40, vocab_size: int = 150) -> list[list[int]]:

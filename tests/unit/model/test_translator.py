@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import checkpoint
+from model import checkpoint, engine
 from model import translator as module
 from model.config import ModelConfig, SearchConfig
+from model.engine import Engine
 from model.errors import UserError
 from model.glossary import Glossary, not_placed
 from model.int8 import unsupported
@@ -192,17 +193,17 @@ def test_auto_takes_the_fastest_and_leaves_the_weights(
     tiny_model: EncoderDecoder, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {name: weight.clone() for name, weight in tiny_model.state_dict().items()}
-    monkeypatch.setattr(module, "unsupported", lambda model: "no kernels")
+    monkeypatch.setattr(engine, "unsupported", lambda model: "no kernels")
     for times, wanted in (
         ({"float32": 1.0, "bfloat16": 2.0}, "float32"),
         ({"float32": 2.0, "bfloat16": 1.0}, "bfloat16"),
     ):
 
-        def time_(self: Translator, dtype: str, times: dict[str, float] = times) -> float:
+        def time_(self: Engine, dtype: str, times: dict[str, float] = times) -> float:
             self._use(dtype)
             return times[dtype]
 
-        monkeypatch.setattr(Translator, "_time", time_)
+        monkeypatch.setattr(Engine, "_time", time_)
         model = EncoderDecoder(tiny_model.config).eval()
         model.load_state_dict(before)
         translator = Translator(model, vocabulary, "tiny", dtype="auto")
