@@ -69,6 +69,7 @@ _CURRENCIES = {
     for sign, names in (("€", "euros?|EUR"), ("$", "[\\w-]*dollars?|USD"), ("£", "pounds?|pfund|GBP"))
 }
 _WORD = re.compile(r"[^\W\d_]+")
+_MARKS = re.compile(r"(?<![!?])[!?]++(?=[\s\"“”„«»)\]]*$)")
 _LOOP_IN_WORD = re.compile(r"([^\W\d_]{1,30}?)\1{4,}")  # "hahahahaha", and loops in scripts without spaces
 
 
@@ -192,6 +193,14 @@ def localised(source: str, hypothesis: str, languages: tuple[str, str]) -> str:
     if not wanted:
         return hypothesis
     return _NUMBER.sub(lambda number: wanted.get(_SEPARATOR.sub("_", number[0]), number[0]), hypothesis)
+
+
+def emphasised(source: str, hypothesis: str) -> str:
+    """The hypothesis with as many marks at its end as the source: models are not sure about "!!!" and "?!"."""
+    marks, theirs = _MARKS.search(source), _MARKS.search(hypothesis)
+    if not marks or not theirs or len(marks[0]) == len(theirs[0]) == 1:
+        return hypothesis
+    return hypothesis[: theirs.start()] + marks[0] + hypothesis[theirs.end() :]
 
 
 def around_items(text: str) -> list[tuple[str, bool]]:

@@ -338,6 +338,7 @@ class Translator:
     def written(self, document: Document, part: segment.Segment, ids: Sequence[int], terms: Sequence[Match]) -> str:
         """The text of a sentence's translation: in capitals where the sentence is and has no ``terms``."""
         text = guards.localised(part.text, self._decode(ids), document.languages)
+        text = guards.emphasised(part.text, text)
         return segment.in_capitals(text) if segment.is_capitals(part.text) and not terms else text
 
     def assemble(

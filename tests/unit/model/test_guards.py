@@ -116,6 +116,22 @@ def test_any_amount_is_written_as_its_language_does(whole: int, cents: int, poin
     assert guards.changed_items(f"It is {english}.", f"Es ist {german[:-1]}.") == [english]
 
 
+@pytest.mark.parametrize(
+    ("source", "hypothesis", "expected"),
+    [
+        ("Stop!!!", "Halt!!", "Halt!!!"),
+        ("Was?!?", "What??", "What?!?"),
+        ('"Stop!!" ', "„Halt!“ ", "„Halt!!“ "),
+        ("Really?", "Wirklich?!", "Wirklich?"),
+        ("Close the door!", "Würdest du die Tür schließen?", "Würdest du die Tür schließen?"),
+        ("Stop!!", "Halt", "Halt"),
+        ("Stop! Now.", "Halt! Sofort!!", "Halt! Sofort!!"),
+    ],
+)
+def test_marks_at_the_end_are_as_many_as_in_the_source(source: str, hypothesis: str, expected: str) -> None:
+    assert guards.emphasised(source, hypothesis) == expected
+
+
 @given(st.text(max_size=200), st.text(max_size=200))
 def test_any_text_is_judged(source: str, hypothesis: str) -> None:
     guards.warnings(source, hypothesis)
