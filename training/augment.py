@@ -28,6 +28,7 @@ class AugmentationConfig:
     lower_case: float = 0.0  # of the source alone: people type so, and want a proper translation
     upper_case: float = 0.0  # of both sides
     no_full_stop: float = 0.0  # neither side ends with one
+    typos: float = 0.0  # of the source alone: people type in a hurry, and want a proper translation
     names: float = 0.0  # the names of people and places become others: a corpus knows few of them, and those by heart
 
     def __post_init__(self) -> None:
@@ -61,7 +62,35 @@ def add_noise(source: str, target: str, config: AugmentationConfig, rng: np.rand
     draw -= config.upper_case
     if draw < config.no_full_stop and source.endswith(".") and target.endswith("."):
         return source.rstrip("."), target.rstrip(".")
+    draw -= config.no_full_stop
+    if 0 <= draw < config.typos:
+        return mistyped(source, target, rng), target
     return source, target
+
+
+SLIPS = 10  # words to one with a slip; at least one a sentence
+_TYPED = re.compile(r"(?<![\w'@/.#({%<&-])[^\W\d_]{4,}(?![\w@:/}>=-])")  # no part of a URL, a placeholder, a tag
+_SPELT_OUT = str.maketrans(dict(zip("äöüßÄÖÜ'’", ("ae", "oe", "ue", "ss", "Ae", "Oe", "Ue", "", ""), strict=True)))
+
+
+def mistyped(source: str, target: str, rng: np.random.Generator) -> str:
+    """The source without apostrophes and with umlauts spelt out, or with letters missing, doubled or swapped inside
+    some words; not in those that the target has, too, which are names.
+    """
+    spelt_out = source.translate(_SPELT_OUT)
+    if spelt_out != source and rng.random() < 0.4:
+        return spelt_out
+    starts = [match.start() for match in _TYPED.finditer(source) if match[0] not in target]
+    if not starts:
+        return source
+    chosen = set(rng.choice(starts, 1 + (len(starts) - 1) // SLIPS, replace=False).tolist())
+    return _TYPED.sub(lambda match: _slip(match[0], rng) if match.start() in chosen else match[0], source)
+
+
+def _slip(word: str, rng: np.random.Generator) -> str:
+    at, kind = int(rng.integers(1, len(word) - 1)), rng.integers(3)
+    before, letter, after = word[:at], word[at], word[at + 1 :]
+    return before + (after if kind == 0 else 2 * letter + after if kind == 1 else after[0] + letter + after[1:])
 
 
 NAMES = Path(__file__).with_name("names.tsv")  # a kind, then the name in each language of the first line

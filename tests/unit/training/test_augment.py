@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from model.errors import UserError
-from training.augment import NAMES, AugmentationConfig, add_noise, german_formality, join_some, names
+from training.augment import NAMES, AugmentationConfig, add_noise, german_formality, join_some, mistyped, names
 
 PAIRS = [(f"source {i}.", f"target {i}.") for i in range(200)]
 
@@ -42,6 +42,29 @@ def test_noise_leaves_alone_what_it_would_break() -> None:
     assert add_noise("Street", "Straße", AugmentationConfig(upper_case=1.0), rng()) == ("Street", "Straße")
     assert add_noise("Why?", "Warum.", AugmentationConfig(no_full_stop=1.0), rng()) == ("Why?", "Warum.")
     assert add_noise("x.", "y.", AugmentationConfig(), rng()) == ("x.", "y.")
+
+
+def test_typing_errors() -> None:
+    random = rng()
+    found = {mistyped("Das schöne Wetter!", "What nice weather!", random) for _ in range(300)}
+    assert "Das schoene Wetter!" in found  # umlauts spelt out
+    assert {"Das schne Wetter!", "Das schööne Wetter!", "Das shcöne Wetter!"} <= found  # missing, doubled, swapped
+    assert "Das schöne Wettr!" in found
+    assert {text.split()[0] for text in found} == {"Das"}  # too short a word
+    assert {len(text.split()) for text in found} == {3} and {text[-1] for text in found} == {"!"}
+    assert {mistyped("I can't.", "Kann nicht.", random) for _ in range(50)} == {"I cant.", "I can't."}
+
+
+def test_typing_errors_leave_alone_what_is_copied() -> None:
+    source = "Berlin {name} https://example.org/page %(total)s <strong> &nbsp; mail@example.org #holiday"
+    assert {mistyped(source, "Berlin ...", rng()) for _ in range(20)} == {source}
+
+
+def test_typing_errors_come_as_often_as_asked_and_into_the_source_alone() -> None:
+    config, random = AugmentationConfig(no_full_stop=0.5, typos=0.3), rng()
+    noisy = [add_noise("Horses.", "Pferde!", config, random) for _ in range(4000)]
+    assert {target for _, target in noisy} == {"Pferde!"}
+    assert np.mean([source != "Horses." for source, _ in noisy]) == pytest.approx(0.3, abs=0.03)
 
 
 def test_a_probability_beyond_one_is_refused() -> None:
