@@ -1,5 +1,5 @@
 """The shipped model on sentences that the project wrote for this, half of them in English and half in German: everyday
-life, business, news (tests/data/own). And on what is not in its data at all.
+life, business, news (tests/data/own), and on what is not in its data at all.
 
 The limits are what the checkpoint does, with a little room; docs/training.md lists the faults. Tighten them with each
 better checkpoint.
@@ -18,6 +18,7 @@ from training.faults import Lexicon, list_faults
 from training.testset import load_test_set
 
 OWN = Path(__file__).parents[1] / "data" / "own"
+PHRASES = Path(__file__).parents[2] / "training" / "phrases"
 LEXICON = Path(__file__).parents[3] / "shared" / "data" / "train" / "lexicon.en-de.tsv.gz"
 
 HARD = [  # source, target, text
@@ -87,6 +88,24 @@ def test_sentences_of_our_own(
     # A check that cries wolf is worth nothing: the references, written by people, are nearly clean
     references = [references[0] for references in test.references]
     assert len(list_faults(test.sources, references, test.references, known)) <= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("turned", "least_bleu"), [(False, 27), (True, 31)])
+def test_what_people_type_into_a_translator(translator: Translator, turned: bool, least_bleu: float) -> None:
+    """Letters, interfaces, shops, talk, news, business: 320 pairs by the writers of training/phrases, held out."""
+    test = load_test_set(OWN / "phrases.en-de.tsv", "en", "de")
+    assert len(test.sources) == 320
+    test = test.turned() if turned else test
+    found = [translation.text for translation in translator.translate(test.sources, test.source, test.target)]
+    assert quick_bleu(found, test.references) >= least_bleu
+
+
+def test_no_held_out_pair_is_trained_on() -> None:
+    held_out = set((OWN / "phrases.en-de.tsv").read_text(encoding="utf-8").splitlines())
+    written = [line for path in PHRASES.glob("*.tsv") for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(written) > 30_000 and not held_out & set(written)
+    assert all(line.count("\t") == 1 and all(map(str.strip, line.split("\t"))) for line in written)
 
 
 @pytest.mark.parametrize(("source", "target", "text"), HARD, ids=[text[:20] for _, _, text in HARD])
