@@ -37,6 +37,8 @@ def translator() -> Translator:
             | {"Ich möchte eine Tasse Kaffee, bitte.", "Ich möchte bitte eine Tasse Kaffee."}
             | {f"Ich hätte {gern} eine Tasse Kaffee{end}." for gern in ("gern", "gerne") for end in ("", " bitte")},
         ),
+        ("en", "de", "Hello", {"Hallo"}),
+        ("de", "en", "Sehr geehrter Herr Müller,", {"Dear Mr. Müller,", "Dear Mr Müller,"}),
         ("de", "en", "Ich habe heute keine Zeit.", {"I don't have time today.", "I have no time today."}),
     ],
 )
@@ -104,12 +106,12 @@ def test_quality_has_a_floor(translator: Translator, name: str, least: float) ->
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the test sets of ../shared/data are not here")
 def test_the_terms_of_a_glossary_come_out(translator: Translator) -> None:
-    """On 90 sentences of each kind, and what comes out is as good as without."""
+    """On 200 sentences of each kind (90 scatter by a point), and what comes out is as good as without."""
     test = load_test_set(SHARED / "tatoeba.test.en-de.tsv", "en", "de")
-    test = replace(test, sources=test.sources[:400], references=test.references[:400])
-    rows = bench_glossary(translator, test, 90)["rows"]
-    assert [row["sentences"] for row in rows] == [90] * 3
+    test = replace(test, sources=test.sources[:1000], references=test.references[:1000])
+    rows = bench_glossary(translator, test, 200)["rows"]
+    assert [row["sentences"] for row in rows] == [200] * 3
     for row in rows:
         assert row["placed"] >= 0.98
         assert row["warned"] == round((1 - row["placed"]) * row["terms"])  # never silence
-        assert row["bleu_with"] >= row["bleu_without"] - 0.5
+        assert row["bleu_with"] >= row["bleu_without"]
