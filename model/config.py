@@ -15,6 +15,7 @@ from model.errors import UserError
 
 T = TypeVar("T")
 MAX_BEAM = 64
+DTYPES = ("auto", "float32", "bfloat16", "int8")  # arithmetics of decoding
 TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
 
 

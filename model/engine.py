@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from model.config import SearchConfig
+from model.config import DTYPES, SearchConfig
 from model.errors import UserError
 from model.int8 import Int8Model, unsupported
 from model.search import SearchPool, SearchResult
@@ -19,7 +19,6 @@ from model.vocabulary import Phrase, Vocabulary
 log = logging.getLogger(__name__)
 
 POOL_ROWS = 320  # live hypotheses decoded together: enough to feed the matrix units, small enough for the cache
-DTYPES = ("auto", "float32", "bfloat16", "int8")
 
 Source = tuple[tuple[int, ...], tuple[Phrase, ...]]  # encoder input, and phrases that its target must hold
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from model.config import DTYPES
 from model.errors import UserError
 from service import study
 from service.benchmarks import bench
@@ -276,7 +277,7 @@ def train(
 @click.option("--limit", type=int, metavar="N", help="Only the first N sentences.")
 @click.option(
     "--dtype",
-    type=click.Choice(["auto", "float32", "bfloat16", "int8"]),
+    type=click.Choice(DTYPES),
     default="float32",
     show_default=True,
     help="Arithmetic; auto is what translate and serve use.",

@@ -15,7 +15,7 @@ import pytest
 from model import Translator, guards
 from training.evaluate import quick_bleu
 from training.faults import Lexicon, list_faults
-from training.testset import load_test_set
+from training.testset import TestSet, load_test_set
 
 OWN = Path(__file__).parents[1] / "data" / "own"
 PHRASES = Path(__file__).parents[2] / "training" / "phrases"
@@ -57,6 +57,14 @@ def lexicon() -> Lexicon | None:
     return Lexicon.load(LEXICON, "en", "de") if LEXICON.is_file() else None
 
 
+def translated(translator: Translator, name: str, turned: bool) -> tuple[TestSet, list[str]]:
+    """A test set of ours in either direction, and what the model makes of it."""
+    source, target = name.split(".")[1].split("-")
+    test = load_test_set(OWN / f"{name}.tsv", source, target)
+    test = test.turned() if turned else test
+    return test, [found.text for found in translator.translate(test.sources, test.source, test.target)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "turned", "least_bleu", "most_faults"),
@@ -70,12 +78,8 @@ def lexicon() -> Lexicon | None:
 def test_sentences_of_our_own(
     translator: Translator, lexicon: Lexicon | None, name: str, turned: bool, least_bleu: float, most_faults: int
 ) -> None:
-    source, target = name.removeprefix("own.").split("-")
-    test = load_test_set(OWN / f"{name}.tsv", source, target)
+    test, found = translated(translator, name, turned)
     assert len(test.sources) == 100
-    if turned:
-        test = test.turned()
-    found = [translation.text for translation in translator.translate(test.sources, test.source, test.target)]
     assert quick_bleu(found, test.references) >= least_bleu
     if lexicon is None:
         pytest.skip("the lexicon of ../shared/data is not here: words left untranslated were not looked for")
@@ -94,10 +98,8 @@ def test_sentences_of_our_own(
 @pytest.mark.parametrize(("turned", "least_bleu"), [(False, 29), (True, 36)])
 def test_what_people_type_into_a_translator(translator: Translator, turned: bool, least_bleu: float) -> None:
     """Letters, interfaces, shops, talk, news, business: 320 pairs by the writers of training/phrases, held out."""
-    test = load_test_set(OWN / "phrases.en-de.tsv", "en", "de")
+    test, found = translated(translator, "phrases.en-de", turned)
     assert len(test.sources) == 320
-    test = test.turned() if turned else test
-    found = [translation.text for translation in translator.translate(test.sources, test.source, test.target)]
     assert quick_bleu(found, test.references) >= least_bleu
 
 
