@@ -130,6 +130,20 @@ def test_from_corpus_to_translation_through_the_command_line(language: Path, tmp
     assert bleu["score"] > 70 and "tok:13a" in bleu["signature"]
 
 
+def test_bfloat16_learns_as_float32_does(language: Path, tmp_path: Path) -> None:
+    """Other processes than this, since a process has one precision (Accelerate)."""
+    recipe = recipe_file(language, "precision", steps=80)
+    curves = []
+    for bf16 in ("true", "false"):
+        run = nmt("train", recipe, "--out", tmp_path / bf16, "--set", f"training.bf16={bf16}")
+        assert run.returncode == 0, run.stderr
+        curves.append(losses(tmp_path / bf16))
+    low, full = curves
+    assert low != full  # else the setting does nothing
+    assert full[80] < 0.7 * full[1]
+    assert low == pytest.approx(full, rel=0.02)
+
+
 def test_a_killed_run_resumes_with_the_same_loss_curve(language: Path, tmp_path: Path) -> None:
     recipe = recipe_file(language, "resume", steps=40, validate=15)
     train(load_recipe(recipe), tmp_path / "whole")
