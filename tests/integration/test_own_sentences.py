@@ -8,6 +8,7 @@ better checkpoint.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -57,12 +58,19 @@ def lexicon() -> Lexicon | None:
     return Lexicon.load(LEXICON, "en", "de") if LEXICON.is_file() else None
 
 
-def translated(translator: Translator, name: str, turned: bool) -> tuple[TestSet, list[str]]:
-    """A test set of ours in either direction, and what the model makes of it."""
+def own(name: str, turned: bool) -> TestSet:
+    """A test set of ours in either direction."""
     source, target = name.split(".")[1].split("-")
     test = load_test_set(OWN / f"{name}.tsv", source, target)
-    test = test.turned() if turned else test
-    return test, [found.text for found in translator.translate(test.sources, test.source, test.target)]
+    return test.turned() if turned else test
+
+
+def translated(translator: Translator, sources: Sequence[str], test: TestSet) -> list[str]:
+    return [found.text for found in translator.translate(sources, test.source, test.target)]
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
 
 
 @pytest.mark.slow
@@ -78,8 +86,9 @@ def translated(translator: Translator, name: str, turned: bool) -> tuple[TestSet
 def test_sentences_of_our_own(
     translator: Translator, lexicon: Lexicon | None, name: str, turned: bool, least_bleu: float, most_faults: int
 ) -> None:
-    test, found = translated(translator, name, turned)
-    assert len(test.sources) == 100
+    test = own(name, turned)
+    found = translated(translator, test.sources, test)
+    assert len(found) == 100
     assert quick_bleu(found, test.references) >= least_bleu
     if lexicon is None:
         pytest.skip("the lexicon of ../shared/data is not here: words left untranslated were not looked for")
@@ -95,18 +104,28 @@ def test_sentences_of_our_own(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("turned", "least_bleu"), [(False, 29), (True, 36)])
-def test_what_people_type_into_a_translator(translator: Translator, turned: bool, least_bleu: float) -> None:
-    """Letters, interfaces, shops, talk, news, business: 320 pairs by the writers of training/phrases, held out."""
-    test, found = translated(translator, "phrases.en-de", turned)
-    assert len(test.sources) == 320
-    assert quick_bleu(found, test.references) >= least_bleu
+@pytest.mark.parametrize(
+    ("name", "every", "turned", "least_bleu"),
+    [
+        ("phrases.en-de", 1, False, 29),  # letters, interfaces, shops, talk, news, business
+        ("phrases.en-de", 1, True, 36),
+        ("prose.en-de", 3, False, 30),  # newspapers, reports, talks, novels
+        ("prose.en-de", 3, True, 36),
+    ],
+)
+def test_pairs_by_the_writers_of_the_phrase_book(
+    translator: Translator, name: str, every: int, turned: bool, least_bleu: float
+) -> None:
+    test = own(name, turned)
+    found = translated(translator, test.sources[::every], test)
+    assert len(found) == {"phrases.en-de": 320, "prose.en-de": 200}[name]
+    assert quick_bleu(found, test.references[::every]) >= least_bleu
 
 
 def test_no_held_out_pair_is_trained_on() -> None:
-    held_out = set((OWN / "phrases.en-de.tsv").read_text(encoding="utf-8").splitlines())
-    written = [line for path in PHRASES.glob("*.tsv") for line in path.read_text(encoding="utf-8").splitlines()]
-    assert len(written) > 30_000 and not held_out & set(written)
+    held_out = {line for name in ("phrases", "prose") for line in lines(OWN / f"{name}.en-de.tsv")}
+    written = [line for path in PHRASES.glob("*.tsv") for line in lines(path)]
+    assert len(held_out) == 920 and len(written) > 100_000 and not held_out & set(written)
     assert all(line.count("\t") == 1 and all(map(str.strip, line.split("\t"))) for line in written)
 
 
