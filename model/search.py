@@ -2,7 +2,8 @@
 
 A sentence takes ``beam_size`` rows of the pool, may join between any two steps, and leaves as soon as it is
 finished; a file keeps the pool full from a queue, a service fills it from the wire. Beam, greedy (a beam of one)
-and sampling are one loop that differs in how the next tokens are chosen.
+and sampling are one loop that differs in how the next tokens are chosen. No target is empty: what a model gives the
+empty one is often more than it gives any other (Stahlberg & Byrne 2019), and as a translation it loses everything.
 
 Shapes: B sentences in the pool, K rows (hypotheses) a sentence, C candidates for the next token, T positions.
 """
@@ -160,9 +161,12 @@ class SearchPool:
         """
         constrained = self._constrained()
         wanted = wanted_tokens(constrained, len(self), self.beam)
-        scores, tokens = self.decoder.step(self._last(), self.candidates, wanted)  # (B, K, C)
+        starts = self.position == 0
+        more = int(self.beam == 1 and starts.any())  # instead of EOS
+        scores, tokens = self.decoder.step(self._last(), self.candidates + more, wanted)  # (B, K, C)
         count, _, width = scores.shape
         totals = self.totals[:, :, None] + scores
+        totals[starts[:, None, None] & (tokens == EOS)] = -np.inf
         for i, constraints in constrained.items():
             assert wanted is not None
             constraints.prune(totals[i], tokens[i], wanted.shape[2])
@@ -177,6 +181,7 @@ class SearchPool:
         assert isinstance(self.decoder, TorchDecoder)
         logits, log_z = self.decoder.logits(self._last())  # (B K, V), (B K, 1)
         shaped = logits / self.config.temperature
+        shaped[torch.from_numpy((self.position == 0).repeat(self.beam)), EOS] = -torch.inf
         if self.config.top_k:
             least = shaped.topk(min(self.config.top_k, shaped.shape[1])).values[:, -1:]
             shaped = shaped.masked_fill(shaped < least, -torch.inf)

@@ -271,7 +271,7 @@ def train(
 @click.option("--metrics", default="bleu,chrf,ter", show_default=True, help="Also bleu-moses, for Multi30k papers.")
 @click.option("--turned", is_flag=True, help="The test set's second column is the source.")
 @click.option("--formality", is_flag=True, help="Score the form of address; FILE: source, formal, informal, [F] marks.")
-@click.option("--lexicon", metavar="FILE", help="Also list loops, missing clauses, words of FILE left untranslated.")
+@click.option("--lexicon", metavar="FILE", help="Also list loops, missing clauses, words left that FILE translates.")
 @click.option("--beam", "beam_size", type=int, metavar="N", help="Beam size; 1 is greedy.  [default: 5]")
 @click.option("--length-penalty", type=float, metavar="X", help="Above 1 favours longer output.  [default: 1]")
 @click.option("--limit", type=int, metavar="N", help="Only the first N sentences.")
@@ -320,7 +320,7 @@ def evaluate(
     if lexicon:
         from training.faults import Lexicon, list_faults
 
-        known = Lexicon.load(lexicon, source, target)
+        known = Lexicon.load(lexicon, source, target).facing(test_set.sources)
     # None: the shipped checkpoint
     translators = [Translator.load(path, dtype=dtype) for path in checkpoints or (None,)]
     for translator in translators:

@@ -20,10 +20,8 @@ from training.corpus import CorpusConfig
 from training.readers import read
 
 STEM = 4  # letters that have to agree
-CLAUSE_WORDS, CLAUSE_LETTERS = (
-    3,
-    6,
-)  # a clause is missing where so many words, so long, have translations, and none occurs
+# A clause is missing where so many words, so long, have translations, and none occurs
+CLAUSE_WORDS, CLAUSE_LETTERS = 3, 6
 LEAST_LENGTH = 0.7  # a translation with fewer characters than this share of its shortest reference has lost something
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
@@ -56,17 +54,19 @@ class Lexicon:
 
     @staticmethod
     def load(path: str | Path, source: str, target: str) -> Lexicon:
-        """A corpus file (TSV, JSONL, Parquet), ``source`` first. UserError where it cannot be read."""
+        """A corpus file (TSV, JSONL, Parquet) of the two languages. UserError where it cannot be read."""
         config = CorpusConfig(str(path), source, target)
         lexicon = Lexicon((record.source, record.target) for record in read(config, Path()) if not record.problem)
         if not lexicon._words[0]:
             raise UserError(f"lexicon {path}: it has no entry of one word")
         return lexicon
 
-    def turned(self) -> Lexicon:
-        """For the other direction."""
+    def facing(self, sources: Iterable[str]) -> Lexicon:
+        """For texts of either of its languages: turned round where more of their words are in its second column."""
+        words = [word for text in sources for word in _words(text)]
+        first, second = (sum(word in known for word in words) for known in self._words)
         lexicon = Lexicon(())
-        lexicon._words = self._words[::-1]
+        lexicon._words = self._words if first >= second else self._words[::-1]
         return lexicon
 
     def translations(self, word: str) -> set[str]:

@@ -14,6 +14,11 @@ FORBIDDEN = (PAD, UNK, BOS)
 Found = tuple[tuple[int, ...], float]  # ids without EOS, score
 
 
+def forbidden(prefix: Sequence[int]) -> list[int]:
+    """What may not come next: no target is empty."""
+    return [*FORBIDDEN, *([] if prefix else [EOS])]
+
+
 @torch.no_grad()
 def next_log_probabilities(model: EncoderDecoder, source: Sequence[int], prefix: Sequence[int]) -> torch.Tensor:
     """(V,) after ``prefix``, which does not hold BOS."""
@@ -26,7 +31,7 @@ def greedy(model: EncoderDecoder, source: Sequence[int], max_length: int) -> lis
     ids: list[int] = []
     while len(ids) < max_length:
         scores = next_log_probabilities(model, source, ids)
-        scores[list(FORBIDDEN)] = -torch.inf
+        scores[forbidden(ids)] = -torch.inf
         if (token := int(scores.argmax())) == EOS:
             break
         ids.append(token)
@@ -35,10 +40,10 @@ def greedy(model: EncoderDecoder, source: Sequence[int], max_length: int) -> lis
 
 @torch.no_grad()
 def exhaustive(model: EncoderDecoder, source: Sequence[int], max_length: int, length_penalty: float) -> list[Found]:
-    """Every target of at most ``max_length`` tokens, EOS included (or cut off there), best first."""
+    """Every target of 2 to ``max_length`` tokens, EOS included (or cut off there), best first."""
     words = [i for i in range(model.config.vocab_size) if i not in (*FORBIDDEN, EOS)]
     found = []
-    for length in range(1, max_length + 1):
+    for length in range(2, max_length + 1):
         ended = [(*ids, EOS) for ids in itertools.product(words, repeat=length - 1)]
         cut = list(itertools.product(words, repeat=length)) if length == max_length else []
         targets = torch.tensor(ended + cut)
@@ -59,7 +64,9 @@ def beam(
         for ids, total in live:
             scores = next_log_probabilities(model, source, ids)
             candidates += [
-                ([*ids, token], total + float(scores[token])) for token in range(len(scores)) if token not in FORBIDDEN
+                ([*ids, token], total + float(scores[token]))
+                for token in range(len(scores))
+                if token not in forbidden(ids)
             ]
         candidates.sort(key=lambda candidate: -candidate[1])
         live = []

@@ -93,10 +93,28 @@ def test_stopping_early_loses_nothing(beam_size: int, penalty: float, seed: int)
     assert [result.score for result in found] == pytest.approx([score for _, score in wanted], abs=1e-4)
 
 
-def test_it_does_stop_early() -> None:
-    model, sentence = build(12, 0), source(0, 5, 12)
+def build_ending() -> EncoderDecoder:
+    """EOS, at 0, towers over the other logits."""
+    model = build(12, 0)
     model.output.weight[EOS] = 0.0
-    model.decoder_norm.bias.add_(model.output.weight.mean(0) * -50)  # EOS, at 0, towers over the other logits
+    model.decoder_norm.bias.add_(model.output.weight.mean(0) * -50)
+    return model
+
+
+@pytest.mark.parametrize("config", [
+    SearchConfig(beam_size=1),
+    SearchConfig(beam_size=4, nbest=4),
+    SearchConfig(beam_size=4, nbest=4, length_penalty=0.0, exact=True),
+    SearchConfig(beam_size=1, sampling=True, nbest=4),
+])  # fmt: skip
+def test_no_target_is_empty(config: SearchConfig) -> None:
+    for found in search(build_ending(), [source(0, 5, 12), source(1, 1, 12)], config):
+        assert len(found) == config.nbest
+        assert all(result.ids and EOS not in result.ids for result in found)
+
+
+def test_it_does_stop_early() -> None:
+    model, sentence = build_ending(), source(0, 5, 12)
     pool = SearchPool(model, exactly(50, beam_size=4, length_penalty=0.0))
     pool.add([sentence])
     steps = 0
@@ -311,14 +329,13 @@ def test_sampling_follows_the_models_distribution(temperature: float, top_k: int
 
     def distribution(prefix: list[int]) -> torch.Tensor:
         scores = decoding.next_log_probabilities(model, sentence, prefix)
-        scores[list(decoding.FORBIDDEN)] = -torch.inf
+        scores[decoding.forbidden(prefix)] = -torch.inf
         if top_k:
             scores[scores < scores.topk(top_k).values[-1]] = -torch.inf
         return (scores / temperature).softmax(-1)
 
     expected: dict[tuple[int, ...], float] = {}
     first = distribution([])
-    expected[()] = float(first[EOS])
     for a in range(EOS + 1, 8):
         second = distribution([a])
         expected[(a,)] = float(first[a] * second[EOS])

@@ -107,7 +107,6 @@ def test_search(engines: tuple[EncoderDecoder, Any], vocabulary: Vocabulary, bea
         length_penalty=penalty,
         num_hypotheses=beam_size,
         max_decoding_length=LONGEST,
-        min_decoding_length=0,
         return_scores=True,
     )
     for ticket, result in zip(tickets, theirs, strict=True):

@@ -58,8 +58,10 @@ def test_a_reference_tells_the_length() -> None:
     assert faults(source, "Er kann schwimmen, nicht tauchen.", references=[reference]) == []
 
 
-def test_the_other_direction() -> None:
-    german = LEXICON.turned()
+def test_a_lexicon_serves_both_directions() -> None:
+    english = LEXICON.facing(["There is a cupboard.", "Das ist ein Zitat."])
+    assert kinds("There is a cupboard.", "Da ist ein Cupboard.", english) == ["UNTRANSLATED"]
+    german = LEXICON.facing(["Der Hund ist im Schrank."])
     assert kinds("Der Hund ist im Schrank.", "The dog is in the Schrank.", german) == ["UNTRANSLATED"]
     assert kinds("Der Hund ist im Schrank.", "The dog is in the cupboard.", german) == []
 
