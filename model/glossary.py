@@ -151,6 +151,12 @@ class Glossary:
         return tuple(word.casefold() for word in words) if self.ignore_case else tuple(words)
 
 
+def check_glossary(glossary: object) -> None:
+    """UserError for what is no Glossary, such as a dict of terms."""
+    advice = "give a Glossary, such as Glossary.of({'house': 'Haus'}.items())"
+    check(isinstance(glossary, Glossary), f"glossary is of type {type(glossary).__name__}: {advice}")
+
+
 def check_search(search: SearchConfig) -> None:
     """UserError for a search that cannot place terms."""
     check(not search.sampling, "a glossary cannot be followed with sampling; leave out one of the two")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 DECIMAL_COMMA = frozenset("da de el es hr id it nl pt ro sl sr sv tr vi".split())  # and a full stop between thousands
@@ -50,7 +50,11 @@ _NUMBER = re.compile(r"(?<!\d)\d{1,3}(?:[ \xa0\u202f]\d{3})+(?!\d)(?:[.,]\d+)?|\
 _SEPARATOR = re.compile("[.,:]")
 _SWAPPED = str.maketrans(".,", ",.")
 _DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}")
+# 24.12.2023, 24.12.; and what models make of the points: 24:12:2023, 24,12, 24th12th2023
+_DAY = re.compile(r"(?<![\d.,:/-])((?:0?[1-9]|[12]\d|3[01]))\.(0?[1-9]|1[0-2])\.(\d{4})?(?![.,:]*\d)")
+_POINT = "(?:(?:st|nd|rd|th)[.,:]?|[.,:])"
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)")
+_WHOLE = re.compile(r"(?<![\w.,:])(?:\d{1,2}\.\d{1,2}\.\d{4}|(?:1[3-9]|2[0-4]):\d\d|\d{3,})(?![.,:]?\w)")
 _ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")  # 192.168.0.1
 _AFTERNOON = re.compile(r"(?<![\d:.,])(1[01]|0?[1-9])((?::\d\d)?)\s*p\.?m\b", re.IGNORECASE)
 _SHARED = re.compile(
@@ -109,6 +113,14 @@ def changed_items(source: str, hypothesis: str) -> list[str]:
         sign for sign, (amount, there) in _CURRENCIES.items() if amount.search(source) and not there.search(hypothesis)
     ]
     return changed + min((_lost_numbers(*texts) for texts in _clocks(source, hypothesis)), key=len)
+
+
+def needed(source: str, lost: Collection[str]) -> list[str]:
+    """The numbers among what was ``lost`` (details of ITEM_CHANGED) that a target must hold just as the source has
+    them: dates, clocks of the afternoon, whole numbers of three digits and more. Shorter ones may become words, or
+    "14.000" of "14 thousand", and other clocks the afternoon's."""
+    found = _WHOLE.findall(_without_items(source))
+    return [one for one in found if any(part in lost for part in _numbers(one))]
 
 
 def _items(text: str) -> list[str]:
@@ -179,12 +191,16 @@ def _is_grouped(first: str, groups: Sequence[str]) -> bool:
 
 def localised(source: str, hypothesis: str, languages: tuple[str, str]) -> str:
     """The hypothesis with the separators of its language in the numbers that have several, digit for digit as in the
-    source: models mix up 1,299.99 and 1.299,99. ``languages``: source and target; others than those known here are let
-    be."""
+    source, and with the points of its dates: models mix up 1,299.99 and 1.299,99, 24.12.2023 and 24:12:2023.
+    ``languages``: source and target; others than those known here are let be."""
     points = ["," if one in DECIMAL_COMMA else r"\." if one in DECIMAL_POINT else "" for one in languages]
     if not _DIGIT.search(source) or not all(points) or points[0] == points[1]:
         return hypothesis
     point, group = points
+    for day, month, year in _DAY.findall(source) if point == "," else ():  # elsewhere it may be 4.4
+        if f"{day}:{month}" not in source:  # nor is it a clock
+            mixed = rf"(?<![\d.,:]){day}{_POINT}{month}" + (rf"{_POINT}{year}(?!\d)" if year else r"(?:th)?(?!\w)")
+            hypothesis = re.sub(mixed, f"{day}.{month}" + f".{year}" * bool(year), hypothesis)
     wanted = {
         _SEPARATOR.sub("_", number): number.translate(_SWAPPED)
         for number in re.findall(rf"(?<![\d.,])\d{{1,3}}(?:{group}\d{{3}})+(?:{point}\d+)?(?![\d.,]*\d)", source)

@@ -9,18 +9,18 @@ from __future__ import annotations
 import functools
 import gc
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model import checkpoint, guards, segment
 from model.alignment import Link, align, aligning
-from model.config import MAX_BEAM, ModelConfig, SearchConfig
+from model.config import MAX_BEAM, ModelConfig, SearchConfig, check
 from model.constraints import amid
 from model.engine import Engine, Source
 from model.errors import UserError
 from model.explain import Explanation, explain, explanation
-from model.glossary import Glossary, Match, check_search, not_placed
+from model.glossary import Glossary, Match, check_glossary, check_search, not_placed
 from model.progress import Progress, reporting
 from model.search import SearchPool, SearchResult
 from model.transformer import Transformer
@@ -61,6 +61,7 @@ class Document:
     target: str
     formality: str = "default"
     glossary: Glossary | None = None
+    numbers: tuple[tuple[str, ...], ...] = ()  # of each source, which the first search lost and the second must place
 
     @property
     def languages(self) -> tuple[str, str]:
@@ -146,14 +147,15 @@ class Translator:
         """Translate texts of any length; paragraphs, blank lines and white space stay as they are.
 
         Hypothesis k of a text of several sentences joins the k-th best of each. ``progress`` is called with the
-        number of sentences finished since its last call; True shows a bar. UserError for a language that the model
-        does not know, a form of address (``formality``: "default", "formal", "informal") that it cannot choose in the
-        target language, or a glossary with sampling.
+        number of sentences finished since its last call; True shows a bar. UserError for what is no list of texts, a
+        language that the model does not know, a form of address (``formality``: "default", "formal", "informal") that
+        it cannot choose in the target language, what is no Glossary, or a glossary with sampling.
         """
         self.check(source, target, formality)
         if glossary:
+            check_glossary(glossary)
             check_search(search)
-        documents = [self.prepare(text, source, target, formality, glossary) for text in texts]
+        documents = [self.prepare(text, source, target, formality, glossary) for text in _checked(texts)]
         translations = self.translate_documents(documents, search, progress)
         return self.align(translations) if alignments else translations
 
@@ -265,11 +267,12 @@ class Translator:
         None where it is to be searched once more, with ``wider(search)`` and what is ``required``.
 
         A sentence without a clean hypothesis gets a wider choice; one that lost an item (URL, placeholder, ...) is cut
-        into parts around its items, which then cannot be lost; of one that lost a term of the glossary, which the
-        model mostly copies by itself, the search makes sure.
+        into parts around its items, which then cannot be lost; of one that lost a term of the glossary or a number,
+        which the model mostly copies by itself, the search makes sure.
         """
         segments: list[segment.Segment] = []
         kept: list[Sequence[SearchResult] | None] = []
+        numbers: dict[int, tuple[str, ...]] = {}  # by place in ``kept``
         remaining, rebuilt = iter(zip(results, document.sentences, document.terms, strict=True)), False
         can_widen = self.wider(search) != search
         for part in document.segments:
@@ -292,10 +295,15 @@ class Translator:
                 rebuilt = True
             else:
                 segments.append(part)
-                kept.append(None if (can_widen and len(nbest) == search.nbest) or lost_term else nbest)
+                if all(doubts) and not search.sampling and (needed := guards.needed(sentence, lost)):
+                    numbers[len(kept)] = tuple(needed)
+                again = (can_widen and len(nbest) == search.nbest) or lost_term or len(kept) in numbers
+                kept.append(None if again else nbest)
         if rebuilt:
             how = document.source, document.target, document.formality, document.glossary
             document = self._document(segments, *how)
+        if numbers:
+            document = replace(document, numbers=tuple(numbers.get(i, ()) for i in range(len(kept))))
         return document, kept
 
     def _cut(self, around: Sequence[tuple[str, bool]], document: Document) -> Iterator[segment.Segment]:
@@ -318,7 +326,9 @@ class Translator:
 
     def required(self, document: Document, index: int) -> tuple[Phrase, ...]:
         """What the second search must place in the target of a source."""
-        return tuple(self.vocabulary.phrase(match.term.target) for match in document.terms[index])
+        numbers = document.numbers[index] if document.numbers else ()
+        wanted = (*(match.term.target for match in document.terms[index]), *numbers)
+        return tuple(self.vocabulary.phrase(text) for text in wanted)
 
     def _lost(self, terms: Sequence[Match], result: SearchResult) -> bool:
         """Whether a term has no place in the target."""
@@ -383,6 +393,14 @@ class Translator:
             missing = not_placed([match.term for match in whole], hypotheses[0].text)
             warnings += (guards.QualityWarning("GLOSSARY_TERM_NOT_PLACED", term.source) for term in missing)
         return Translation(tuple(hypotheses), tuple(dict.fromkeys(warnings)), document)
+
+
+def _checked(texts: Iterable[str]) -> Iterator[str]:
+    """The texts; UserError for what is none. A single one would be taken for a list of its letters."""
+    check(not isinstance(texts, str), "texts is a single text: give a list of texts")
+    for i, text in enumerate(texts):
+        check(isinstance(text, str), f"texts[{i}] is of type {type(text).__name__}: give a str")
+        yield text
 
 
 def _read(text: str, glossary: Glossary | None) -> tuple[str, tuple[Match, ...]]:

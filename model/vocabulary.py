@@ -55,7 +55,7 @@ class Vocabulary:
     def train(lines: Iterable[str], size: int, languages: Sequence[str], threads: int = 2) -> Vocabulary:
         """Train a byte-pair encoding (Sennrich et al. 2016) of ``size`` pieces, special tokens included.
 
-        Raises UserError where the text is too small for the size.
+        Raises UserError where the text is too small for the size, or the size for its characters.
         """
         model = io.BytesIO()
         try:
@@ -79,9 +79,9 @@ class Vocabulary:
                 minloglevel=2,
             )
         except RuntimeError as error:
-            raise UserError(
-                f"cannot train a vocabulary of {size} pieces: {str(error).splitlines()[-1]}; use a smaller size"
-            ) from None
+            reason = str(error).splitlines()[-1]
+            other = "larger" if "required_chars" in reason else "smaller"
+            raise UserError(f"cannot train a vocabulary of {size} pieces: {reason}; use a {other} size") from None
         return Vocabulary(model.getvalue())
 
     @staticmethod

@@ -98,13 +98,15 @@ def translate(
     DOCX. A FILE may be a folder or a quoted pattern ("docs/**/*.md"): the same tree appears below the folder -o. Files
     of plain text are joined, unless -o names a folder. A file is written as PATH.partial until it is complete.
 
-    Bad records go to PATH.errors.jsonl, and the exit code is 2; PATH.manifest.jsonl is what --resume goes on from.
+    Bad records go to PATH.errors.jsonl, and the exit code is 2; doubtful translations (a lost number, a loop) are
+    listed in PATH.warnings.jsonl; PATH.manifest.jsonl is what --resume goes on from.
 
     \b
     --format, of plain text:
       text   the translation; with --nbest or --scores, columns separated by tabs
       tsv    the source, then as text; a tab inside a text becomes a space
-      jsonl  {"source": ..., "translation": ..., "score": ..., "hypotheses": [{"text": ..., "score": ...}]}
+      jsonl  {"source": ..., "translation": ..., "score": ..., "hypotheses": [{"text": ..., "score": ...}],
+             "warnings": [{"code": ..., "detail": ...}]}
     """
     from model.glossary import Glossary
     from service.documents import Options

@@ -4,7 +4,8 @@
 ...     client.translate(["Good morning."], "en", "de")[0].translated_text
 
 Texts go out in small requests, a few at a time, and each is retried by itself, on the next server where there are
-several. So any number of texts passes in constant memory, and no failure costs more than one request.
+several. So any number of texts passes in constant memory, and no failure costs more than one request. One that is too
+large for the server is sent again in smaller ones.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
@@ -26,17 +27,17 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from model.config import SearchConfig
+from model.config import SearchConfig, check
 from model.errors import UserError
-from model.glossary import Glossary, check_search
+from model.glossary import Glossary, check_glossary, check_search
 from model.progress import Progress, reporting
 from protos.translation.v1 import translation_pb2 as pb
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
 from service.config import host_and_port
 from service.errors import ServiceError
-from service.validation import FORMALITIES, SAMPLING_ONLY
+from service.validation import FORMALITIES, SAMPLING_ONLY, characters_of
 
-# What one request holds at most, far below the server's limits so that an answer comes within seconds.
+# What one request holds at most, far below the usual limits of a server so that an answer comes within seconds.
 REQUEST_TEXTS = 256
 REQUEST_CHARACTERS = 20_000
 REQUESTS_IN_FLIGHT = 4  # enough that the model never waits for the next request
@@ -123,6 +124,25 @@ class Attempts:
         return pause
 
 
+class TooLargeError(UserError):
+    """The server takes no request that holds so much."""
+
+
+@dataclasses.dataclass
+class Limits:
+    """What one request holds at most; a single text may be longer. Counted as the server does."""
+
+    texts: int = REQUEST_TEXTS
+    characters: int = REQUEST_CHARACTERS
+
+    def lower(self, contents: Sequence[str], refusal: TooLargeError) -> None:
+        """Half of what was refused is the limit from now on, so that later requests are not refused first."""
+        if " texts, " in str(refusal):
+            self.texts = min(self.texts, len(contents) // 2)
+        else:
+            self.characters = min(self.characters, sum(map(characters_of, contents)) // 2)
+
+
 class Client:
     """Synchronous; may be used from several threads. Arguments as of ``Connection``."""
 
@@ -130,6 +150,7 @@ class Client:
         self._connection = Connection(servers, timeout, **how)
         self._channels = self._connection.channels()
         self._stubs = itertools.cycle([pb_grpc.TranslationServiceStub(channel) for channel in self._channels])
+        self._limits = Limits()
         self._threads = ThreadPoolExecutor(REQUESTS_IN_FLIGHT)
 
     def __enter__(self) -> Client:
@@ -159,7 +180,8 @@ class Client:
         of yours, or the name of one that the server keeps; ``html``: only what a reader sees changes.
 
         ``progress`` is called with the number of texts that each answer brings; True shows a bar. Raises UserError
-        where the server refuses the input, ServiceError where it is out of reach, too slow or at fault.
+        for what is no list of texts or no Glossary, and where the server refuses the input (a text that is too long is
+        named by its index), ServiceError where it is out of reach, too slow or at fault.
         """
         found: list[pb.Translation] = []
         with reporting(progress, len(texts), "texts") as report:
@@ -204,22 +226,33 @@ class Client:
         return found[0]
 
     def _parts(self, texts: Iterable[str], *how: Any) -> Iterator[Sequence[pb.Translation]]:
-        requests = translate_requests(texts, *how)
-        begin = list(itertools.islice(requests, 2))
+        requests = Requests(self._limits, *how)
+        each = requests.of(texts)
+        begin = list(itertools.islice(each, 2))
         if len(begin) == 1:  # nothing to send beside it: changing threads would only cost time
-            yield self._call("Translate", begin[0]).translations
+            yield from self._translated(requests, begin[0])
             return
-        waiting: deque[Any] = deque()
+        waiting: deque[tuple[Request, Any]] = deque()
         try:
-            for request in itertools.chain(begin, requests):
-                waiting.append(self._threads.submit(self._call, "Translate", request))
+            for request in itertools.chain(begin, each):
+                waiting.append((request, self._threads.submit(self._call, "Translate", request.message)))
                 if len(waiting) == REQUESTS_IN_FLIGHT:
-                    yield waiting.popleft().result().translations
+                    yield from self._translated(requests, *waiting.popleft())
             while waiting:
-                yield waiting.popleft().result().translations
+                yield from self._translated(requests, *waiting.popleft())
         finally:
-            for future in waiting:
+            for _, future in waiting:
                 future.cancel()
+
+    def _translated(self, requests: Requests, request: Request, sent: Any = None) -> Iterator[Sequence[pb.Translation]]:
+        """The answers to a request, which may have been ``sent``: several where it is too large for the server."""
+        try:
+            answer = sent.result() if sent else self._call("Translate", request.message)
+        except TooLargeError as error:
+            for smaller in requests.smaller(request, error):
+                yield from self._translated(requests, smaller)
+        else:
+            yield answer.translations
 
     def _call(self, method: str, request: Message) -> Any:
         attempts = Attempts(self._connection)
@@ -238,6 +271,7 @@ class AsyncClient:
         self._connection = Connection(servers, timeout, **how)
         self._channels = self._connection.channels(grpc.aio)
         self._stubs = itertools.cycle([pb_grpc.TranslationServiceStub(channel) for channel in self._channels])
+        self._limits = Limits()
 
     async def __aenter__(self) -> AsyncClient:
         return self
@@ -273,18 +307,19 @@ class AsyncClient:
         html: bool = False,
         alignments: bool = False,
     ) -> AsyncIterator[pb.Translation]:
-        waiting: deque[asyncio.Task[Any]] = deque()
+        requests = Requests(self._limits, source, target, search, formality, glossary, html, alignments)
+        waiting: deque[tuple[Request, asyncio.Task[Any]]] = deque()
         try:
-            for request in translate_requests(texts, source, target, search, formality, glossary, html, alignments):
-                waiting.append(asyncio.create_task(self._call("Translate", request)))
+            for request in requests.of(texts):
+                waiting.append((request, asyncio.create_task(self._call("Translate", request.message))))
                 if len(waiting) == REQUESTS_IN_FLIGHT:
-                    for one in (await waiting.popleft()).translations:
+                    async for one in self._translated(requests, *waiting.popleft()):
                         yield one
             while waiting:
-                for one in (await waiting.popleft()).translations:
+                async for one in self._translated(requests, *waiting.popleft()):
                     yield one
         finally:
-            for task in waiting:
+            for _, task in waiting:
                 task.cancel()
 
     async def detect(self, text: str) -> list[tuple[str, float]]:
@@ -293,6 +328,19 @@ class AsyncClient:
 
     async def models(self) -> list[pb.Model]:
         return list((await self._call("ListModels", pb.ListModelsRequest())).models)
+
+    async def _translated(
+        self, requests: Requests, request: Request, sent: asyncio.Task[Any] | None = None
+    ) -> AsyncIterator[pb.Translation]:
+        try:
+            answer = await (sent or self._call("Translate", request.message))
+        except TooLargeError as error:
+            for smaller in requests.smaller(request, error):
+                async for one in self._translated(requests, smaller):
+                    yield one
+        else:
+            for one in answer.translations:
+                yield one
 
     async def _call(self, method: str, request: Message) -> Any:
         attempts = Attempts(self._connection)
@@ -323,21 +371,35 @@ def pause_before_retry(error: Any, attempt: int, servers: int = 1) -> float | No
 
 def retry_info(error: Any) -> float | None:
     """The seconds of google.rpc.RetryInfo in a status; None without."""
-    metadata = dict(error.trailing_metadata() or ())
-    if (packed := metadata.get(rpc_status.GRPC_DETAILS_METADATA_KEY)) is None:
-        return None
+    info = detail(error, error_details_pb2.RetryInfo)
+    return info.retry_delay.ToTimedelta().total_seconds() if info else None
 
-    info = error_details_pb2.RetryInfo()
-    for detail in status_pb2.Status.FromString(packed).details:
-        if detail.Unpack(info):
-            return info.retry_delay.ToTimedelta().total_seconds()
+
+def detail(error: Any, kind: type[Message]) -> Any:
+    """The google.rpc detail of that kind in a status; None without."""
+    metadata = dict(error.trailing_metadata() or ())
+    found = kind()
+    for packed in status_pb2.Status.FromString(metadata.get(rpc_status.GRPC_DETAILS_METADATA_KEY, b"")).details:
+        if packed.Unpack(found):
+            return found
     return None
+
+
+def is_too_large(error: Any) -> bool:
+    """Whether the same texts may pass in smaller requests."""
+    if error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return "larger than max" in (error.details() or "")  # gRPC's own refusal of a message
+    bad = detail(error, error_details_pb2.BadRequest)
+    return bad is not None and {one.field for one in bad.field_violations} == {"contents"}
 
 
 def explained(error: Any, connection: Connection) -> UserError | ServiceError:
     """The error of a call in one line."""
     code, details = error.code(), " ".join((error.details() or "").split())
     servers = connection.servers
+    if is_too_large(error):
+        advice = "; split the text" if code == grpc.StatusCode.RESOURCE_EXHAUSTED else ""
+        return TooLargeError(f"{servers} refused the request: {details}{advice}")
     if code in REFUSALS:
         return UserError(f"{servers} refused the request: {details}")
     if code == grpc.StatusCode.UNAVAILABLE:
@@ -347,35 +409,58 @@ def explained(error: Any, connection: Connection) -> UserError | ServiceError:
     return ServiceError(f"{servers} failed: {code.name}: {details}")
 
 
-def translate_requests(
-    texts: Iterable[str],
-    source: str,
-    target: str,
-    search: SearchConfig | None,
-    formality: str,
-    glossary: Glossary | str | None,
-    html: bool,
-    alignments: bool,
-) -> Iterator[pb.TranslateRequest]:
-    search = search or SearchConfig()
-    if glossary:
-        check_search(search)  # the server sees that only of texts with terms
-    by_name = {name: value for value, name in FORMALITIES.items()}
-    if formality not in by_name:
-        raise UserError(f"unknown formality '{formality}'; choose from {', '.join(by_name)}")
-    for contents in requests_of(texts):
-        yield message(
-            pb.TranslateRequest,
-            contents=contents,
-            mime_type="text/html" if html else "text/plain",
-            source_language_code=source,
-            target_language_code=target,
-            search=search_options(search),
-            num_hypotheses=search.nbest,
-            glossary_config=glossary_config(glossary, contents),
-            formality=by_name[formality],
-            include_alignment=alignments,
-        )
+class Request(NamedTuple):
+    first: int  # index of its first text
+    message: pb.TranslateRequest
+
+
+class Requests:
+    """Makes the requests for texts, each as large as ``limits`` allow by then."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        source: str,
+        target: str,
+        search: SearchConfig | None,
+        formality: str,
+        glossary: Glossary | str | None,
+        html: bool,
+        alignments: bool,
+    ) -> None:
+        search = search or SearchConfig()
+        if glossary:
+            if not isinstance(glossary, str):
+                check_glossary(glossary)
+            check_search(search)  # the server sees that only of texts with terms
+        by_name = {name: value for value, name in FORMALITIES.items()}
+        if formality not in by_name:
+            raise UserError(f"unknown formality '{formality}'; choose from {', '.join(by_name)}")
+        self._limits, self._glossary = limits, glossary
+        self._settings = {
+            "mime_type": "text/html" if html else "text/plain",
+            "source_language_code": source,
+            "target_language_code": target,
+            "search": search_options(search),
+            "num_hypotheses": search.nbest,
+            "formality": by_name[formality],
+            "include_alignment": alignments,
+        }
+
+    def of(self, texts: Iterable[str], first: int = 0) -> Iterator[Request]:
+        for contents in requests_of(texts, self._limits):
+            terms = glossary_config(self._glossary, contents)
+            fields = {**self._settings, "contents": contents, "glossary_config": terms}
+            yield Request(first, message(pb.TranslateRequest, **fields))
+            first += len(contents)
+
+    def smaller(self, request: Request, refusal: TooLargeError) -> Iterator[Request]:
+        """Requests for the texts of one that was refused; UserError where it holds a single one."""
+        first, contents = request.first, request.message.contents
+        if len(contents) == 1:
+            raise UserError(f"texts[{first}]: {refusal}") from None
+        self._limits.lower(contents, refusal)
+        return self.of(contents, first)
 
 
 def message(kind: type[Message], **fields: Any) -> Any:
@@ -406,15 +491,19 @@ def search_options(search: SearchConfig) -> pb.SearchOptions:
     return pb.SearchOptions(**values)
 
 
-def requests_of(texts: Iterable[str]) -> Iterator[list[str]]:
-    """The texts in parts of at most REQUEST_TEXTS texts and REQUEST_CHARACTERS characters, or one longer text."""
+def requests_of(texts: Iterable[str], limits: Limits | None = None) -> Iterator[list[str]]:
+    """The texts in parts of at most as many texts and characters as ``limits`` say by then, or one longer text.
+    UserError for what is no text."""
+    check(not isinstance(texts, str), "texts is a single text: give a list of texts")
+    limits = limits or Limits()
     part: list[str] = []
     characters = 0
-    for text in texts:
-        if part and (len(part) == REQUEST_TEXTS or characters + len(text) > REQUEST_CHARACTERS):
+    for i, text in enumerate(texts):
+        check(isinstance(text, str), f"texts[{i}] is of type {type(text).__name__}: give a str")
+        if part and (len(part) >= limits.texts or characters + characters_of(text) > limits.characters):
             yield part
             part, characters = [], 0
         part.append(text)
-        characters += len(text)
+        characters += characters_of(text)
     if part:
         yield part

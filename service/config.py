@@ -23,7 +23,7 @@ class ServiceConfig:
     listen: str = "localhost:50051"  # HOST:PORT; port 0 takes a free one
     web: str = "auto"  # HOST:PORT of the web page and HTTP API; "auto": localhost:8080 unless there is TLS; "off": none
     workers: int = 1  # processes that share the port, each with models, queue and limits of its own
-    max_contents: int = 1024  # texts a request; our clients send up to 256, and up to 20,000 characters
+    max_contents: int = 1024  # texts a request; our clients send up to 256 (20,000 characters), or less once refused
     max_characters: int = 200_000  # a request, all its texts together: about 30 pages a minute on two cores
     max_message_bytes: int = 4 << 20  # a request on the wire
     stream_characters: int = 20_000  # of one TranslateStream in work: what is beyond is not read from the wire

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import click
+
 from model.config import check, one_of
 from service.documents import FORMATS, Options, Record, format_of
 from service.errors import ServiceError
-from service.outputs import partial_of
+from service.outputs import is_regular, partial_of
 
 STDIN = Path("-")
 SUFFIXES = " ".join(suffix for format in FORMATS.values() for suffix in format.suffixes)
@@ -78,7 +80,10 @@ def plan(inputs: Sequence[Path], output: Path | None, format: str | None, option
         paths = tuple(path for path, _ in files)
         formats = {format or format_of(path) or "text" for path in paths}
         joined = formats == {"text"} or len(paths) == 1
-        check(joined, f"only plain text can be joined, not {', '.join(sorted(formats))}: name a folder with -o")
+        folder = "name a folder with -o" if output is None else f"{output} is no folder yet; create it"
+        check(joined, f"only plain text can be joined, not {', '.join(sorted(formats))}: {folder}")
+        for path in paths:
+            _check_kept(path, output, output)
         return _checked([Part(paths, output, formats.pop(), options)])
     check(not output.exists() or output.is_dir(), f"-o {output} must be a folder")
     parts = []
@@ -87,16 +92,20 @@ def plan(inputs: Sequence[Path], output: Path | None, format: str | None, option
         check(path != STDIN, f"-o {output} is a folder and standard input has no name; name a file")
         target = output / relative
         check(target not in taken, f"two inputs are named {relative}: only one can be written to {output}")
-        same = target.exists() and path.samefile(target)
-        check(not same, f"-o {output} would replace the input {path}")
+        _check_kept(path, target, output)
         taken.add(target)
         parts.append(Part((path,), target, format or format_of(path) or "text", options))
     return _checked(parts)
 
 
+def _check_kept(path: Path, target: Path | None, output: Path | None) -> None:
+    same = target and path != STDIN and target.exists() and path.samefile(target)
+    check(not (same and is_regular(path)), f"-o {output} would replace the input {path}")
+
+
 def _is_record(path: Path) -> bool:
-    """Whether it is the manifest or the error file of a job, which lie in its output folder or beside its output."""
-    for name in ("manifest.jsonl", "errors.jsonl"):
+    """Whether it is a manifest or a list of a job, which lie in its output folder or beside its output."""
+    for name in ("manifest.jsonl", "errors.jsonl", "warnings.jsonl"):
         output = path.with_name(path.name.removesuffix(f".{name}"))
         if path.name == f"nmt-{name}" or (output != path and (output.exists() or partial_of(output).exists())):
             return True
@@ -117,17 +126,20 @@ def _expand(path: Path, output: Path | None, format: str | None) -> tuple[bool, 
         depth = next((i for i, part in enumerate(fixed) if glob.has_magic(part)), len(fixed))
         root, names = Path(*fixed[:depth]), sorted(map(Path, glob.glob(str(path), recursive=True)))
     inside = output.resolve() if output else None
-    files = [
-        (name, name.relative_to(root))
+    names = [
+        name
         for name in names
-        if name.is_file()
+        if not name.is_dir()
         and not _is_record(name)
         and not any(part.startswith(".") for part in name.relative_to(root).parts)
-        and (format or format_of(name) or (not path.is_dir()))
         and not (inside and root.resolve() != inside and name.resolve().is_relative_to(inside))
     ]
+    files = [name for name in names if name.is_file() and (format or format_of(name) or not path.is_dir())]
     check(bool(files), f"{path}: no file there that could be translated ({SUFFIXES}; or say --input-format)")
-    return True, files
+    if left := [str(name.relative_to(root)) for name in names if name not in set(files)]:
+        more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+        click.echo(f"not translated, of no known format: {', '.join(left[:3])}{more}", err=True)
+    return True, [(name, name.relative_to(root)) for name in files]
 
 
 def _checked(parts: list[Part]) -> list[Part]:

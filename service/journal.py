@@ -35,6 +35,8 @@ class State:
     texts: int = 0  # translated, in all parts
     errors: int = 0  # bytes in the error file
     bad: int = 0  # records in the error file
+    warnings: int = 0  # bytes in the file of warnings
+    doubtful: int = 0  # translations with a warning
     dropped: int = 0  # parts that could not be read and have no output
     first_error: str = ""
     done: bool = False

@@ -2,8 +2,9 @@
 
     inputs -> records -> windows -> an engine (here: one translator) -> records in their order -> outputs
 
-Memory holds one window, whatever the size of the input. About every second the outputs reach the disk and the
-manifest says how far they are: a job that was killed goes on from there, and writes the same bytes.
+Memory holds one window, whatever the size of the input. Every few seconds the outputs reach the disk and the manifest
+says how far they are: a job that was killed goes on from there, and writes the same bytes. What is doubtful about a
+translation is a line of a file beside the output.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import sys
 import time
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +28,7 @@ from tqdm import tqdm
 from model.config import SearchConfig, check
 from model.errors import UserError
 from model.glossary import Glossary
+from model.guards import QualityWarning
 from service.documents import Record
 from service.errors import ServiceError
 from service.inputs import STDIN, Part, count_texts, name_of
@@ -36,7 +39,9 @@ WINDOW_TEXTS = 2_000  # enough to sort by length for full batches
 WINDOW_CHARACTERS = 1_000_000  # or fewer texts, if they are long
 CACHE_TEXTS = 50_000  # translations that are kept for when their text comes again,
 CACHE_CHARACTERS = 300  # if it is no longer than this: what repeats is short
-COMMIT_SECONDS = 1.0  # at most this much work is lost by a kill, and the window under work
+COMMIT_SECONDS = 1.0  # at most this much work is lost by a kill, and the share of a window under work
+SHARE_SECONDS = 8.0  # what a share is to take; how much that is depends on the model and the machine
+SHARE_CHARACTERS = 5_000  # of the first share
 WORD = re.compile(r"\S+")  # what an alignment counts
 BAR_DELAY = 1.0  # seconds before the progress bar shows; what is done sooner needs none
 
@@ -83,9 +88,10 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Found:
-    """A translation without its pieces, small enough to be kept and sent."""
+    """A translation without its pieces, small enough to be kept and sent. ``warnings`` are about the best."""
 
     hypotheses: tuple[Hypothesis, ...]
+    warnings: tuple[QualityWarning, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ class Worker:
         more: dict[str, Any] = {"alignments": True} if how.alignments else {}
         translations = self._translator.translate(texts, how.source, how.target, *settings, **more)
         return [
-            Found(tuple(self._hypothesis(text, one) for one in translation.hypotheses))
+            Found(tuple(self._hypothesis(text, one) for one in translation.hypotheses), _warnings(translation))
             for text, translation in zip(texts, translations, strict=True)
         ]
 
@@ -164,6 +170,14 @@ class Worker:
         if not self._how.alignments:
             return Hypothesis(found.text, found.score)
         return Hypothesis(found.text, found.score, pharaoh(source, found.text, found.alignment))
+
+
+def _warnings(translation: Any) -> tuple[QualityWarning, ...]:
+    """Of a translation of our own, or of the contract's, whose codes are numbers."""
+    if not translation.warnings or isinstance(translation.warnings[0], QualityWarning):
+        return tuple(translation.warnings)
+    names = type(translation.warnings[0]).Code.Name
+    return tuple(QualityWarning(names(one.code), one.detail) for one in translation.warnings)
 
 
 def pharaoh(source: str, target: str, links: Sequence[Any]) -> str:
@@ -214,6 +228,25 @@ def windows(stream: Iterable[Item], size: int, characters: int) -> Iterator[list
         yield window
 
 
+def shares(stream: Iterable[list[Item]]) -> Iterator[list[Item]]:
+    """The windows in shares that take about SHARE_SECONDS, going by how long the one before took until the next was
+    asked for. Smaller ones sort less well by length, in larger ones a kill costs more."""
+    characters = SHARE_CHARACTERS
+    for window in stream:
+        start = 0
+        while start < len(window):
+            sizes = accumulate(sum(map(len, item.texts)) for item in window[start:])
+            many = next((i for i, size in enumerate(sizes, 1) if size >= characters), len(window) - start)
+            began = time.monotonic()
+            yield window[start : start + many]
+            seconds = time.monotonic() - began
+            if seconds > SHARE_SECONDS:
+                characters = max(1, characters // 2)
+            elif seconds < SHARE_SECONDS / 2 and start + many < len(window):
+                characters *= 2
+            start += many
+
+
 @dataclass(frozen=True)
 class Job:
     """Parts to translate. ``output`` is what -o named."""
@@ -234,20 +267,24 @@ class Job:
             "columns": options.columns,
         }
         job = identity(model, settings, self.parts) if self._journaled else {}
-        journal = Journal(self._beside("manifest.jsonl") if self._journaled else None, job, self.resume)
+        journal = Journal(self.beside("manifest.jsonl") if self._journaled else None, job, self.resume)
         bar = self._bar(journal.state.texts)
         with contextlib.closing(journal), contextlib.closing(bar):
             if journal.state.done:
                 self._check_outputs(journal)
             else:
-                run = _Run(self, journal, bar, self._beside("errors.jsonl"))
+                run = _Run(self, journal, bar)
                 first, skip = run.start()
                 batch = 1 if self._interactive else WINDOW_TEXTS
                 stream = windows(items(self.parts, first, skip), batch, WINDOW_CHARACTERS)
                 run.write(engine(self, stream, first, skip, bar))
+        if doubtful := journal.state.doubtful:
+            many = f"{doubtful} translations are" if doubtful > 1 else "1 translation is"
+            where = self.beside("warnings.jsonl")
+            click.echo(f"{many} doubtful" + (f", see {where}" if where else "; -o FILE lists them"), err=True)
         if bad := journal.state.bad:
             many = f"{bad} records" if bad > 1 else "1 record"
-            where = self._beside("errors.jsonl")
+            where = self.beside("errors.jsonl")
             raise UserError(f"{many} could not be translated, see {where}; first: {journal.state.first_error}")
 
     def _check_outputs(self, journal: Journal) -> None:
@@ -270,9 +307,9 @@ class Job:
     @property
     def _journaled(self) -> bool:
         regular = all(is_regular(path) for path in self._paths if path != STDIN)
-        return self._beside("") is not None and STDIN not in self._paths and regular
+        return self.beside("") is not None and STDIN not in self._paths and regular
 
-    def _beside(self, name: str) -> Path | None:
+    def beside(self, name: str) -> Path | None:
         """A file of the job, in the output folder or beside the output file; None where it has no place."""
         if self.output is None or (not self.output.is_dir() and not is_regular(self.output)):
             return None
@@ -318,7 +355,7 @@ def local(worker: Worker, check_model: Callable[[], None]) -> Engine:
 
     def engine(job: Job, stream: Iterator[list[Item]], first: int, skip: int, bar: tqdm) -> Windows:
         sentences, began = 0, time.monotonic()
-        for window in stream:
+        for window in shares(stream):
             limit = bar.n + sum(len(item.texts) for item in window)
 
             def progress(count: int, limit: float = limit) -> None:
@@ -338,14 +375,13 @@ def local(worker: Worker, check_model: Callable[[], None]) -> Engine:
 class _Run:
     """The outputs of a job, one open at a time, and its state."""
 
-    def __init__(self, job: Job, journal: Journal, bar: tqdm, errors: Path | None) -> None:
+    def __init__(self, job: Job, journal: Journal, bar: tqdm) -> None:
         self.job, self.journal, self.bar = job, journal, bar
-        self._errors_path = errors
-        self._errors: Output | None = None
+        self._lists: dict[str, Output] = {}  # of errors and of warnings, where there are any
         self._out: Output | None = None
         state = journal.state
         self.part, self.records, self.texts, self.bad = state.part, state.records, state.texts, state.bad
-        self.dropped = state.dropped
+        self.dropped, self.doubtful = state.dropped, state.doubtful
         self.first_error = state.first_error
         self._committed = time.monotonic()
 
@@ -357,8 +393,9 @@ class _Run:
             if path and (partial := partial_of(path.resolve())).exists():
                 partial.replace(path.resolve())
             self._next_part()
-        if self._errors_path and not state.errors:
-            self._errors_path.unlink(missing_ok=True)
+        for name, size in self._listed().items():
+            if (path := self.job.beside(f"{name}.jsonl")) and not size:
+                path.unlink(missing_ok=True)
         return self.part, self.records
 
     def write(self, results: Windows) -> None:
@@ -381,9 +418,8 @@ class _Run:
                 click.echo(kept, err=True)
             raise
         finally:
-            for out in (self._out, self._errors):
-                if out:
-                    out.close()
+            for out in self._outputs():
+                out.close()
 
     def _item(self, item: Item, result: Result) -> None:
         record = item.record
@@ -411,6 +447,7 @@ class _Run:
         elif record.render:
             assert not isinstance(result, str)
             self._out.write(record.render(result))
+            self._doubt(item, result)
         else:
             self._out.write(record.raw)
         self.records += 1
@@ -425,29 +462,54 @@ class _Run:
         assert item.record
         place = ", ".join(filter(None, [name_of(item.path), item.record.place]))
         message = f"{place}: {reason}"
-        if self._errors_path is None:
-            raise UserError(message)
-        if self._errors is None:
-            self._errors = Output(self._errors_path, self.journal.state.errors, atomic=False)
         text = item.record.raw[:10_000].decode("utf-8", "backslashreplace")
-        entry = {"input": name_of(item.path), "place": item.record.place, "reason": reason, "record": text}
-        self._errors.write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+        if not self._list("errors", item, {"reason": reason, "record": text}):
+            raise UserError(message)
         self.bad += 1
         self.first_error = self.first_error or message
 
+    def _doubt(self, item: Item, result: list[Found]) -> None:
+        """A line of the file of warnings, where there is one, for each doubtful translation."""
+        for text, found in zip(item.texts, result, strict=True):
+            if found.warnings:
+                self.doubtful += 1
+                warnings = [asdict(one) for one in found.warnings]
+                best = found.hypotheses[0].text
+                self._list("warnings", item, {"warnings": warnings, "source": text, "translation": best})
+
+    def _list(self, name: str, item: Item, what: Mapping[str, Any]) -> bool:
+        """A line more about the item in a file beside the output; False where there is no place for one."""
+        assert item.record
+        if (path := self.job.beside(f"{name}.jsonl")) is None:
+            return False
+        if name not in self._lists:
+            self._lists[name] = Output(path, self._listed()[name], atomic=False)
+        entry = {"input": name_of(item.path), "place": item.record.place, **what}
+        self._lists[name].write(json.dumps(entry, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")
+        return True
+
+    def _listed(self) -> dict[str, int]:
+        """The bytes of each list."""
+        state = self.journal.state
+        sizes = {"errors": state.errors, "warnings": state.warnings}
+        return sizes | {name: out.size for name, out in self._lists.items()}
+
+    def _outputs(self) -> list[Output]:
+        return [*self._lists.values(), *([self._out] if self._out else [])]
+
     def _commit(self, **changes: Any) -> None:
         """Outputs to the disk first, then the state that speaks of them."""
-        for out in (self._errors, self._out):
-            if out:
-                out.flush(sync=self.journal.path is not None)
+        for out in self._outputs():
+            out.flush(sync=self.journal.path is not None)
         self.journal.commit(
             **{
                 "part": self.part,
                 "records": self.records,
                 "written": self._out.size if self._out else 0,
                 "texts": self.texts,
-                "errors": self._errors.size if self._errors else self.journal.state.errors,
+                **self._listed(),
                 "bad": self.bad,
+                "doubtful": self.doubtful,
                 "dropped": self.dropped,
                 "first_error": self.first_error,
                 **changes,

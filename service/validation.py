@@ -79,9 +79,11 @@ def _check(
         there_is = ", ".join(f"'{name}'" for name in models)
         raise RefusedError(code_pb2.NOT_FOUND, [("model", f"'{request.model}' is not loaded; there is {there_is}")])
     candidates = [models[request.model]] if request.model else list(models.values())
-    translator = next((model for model in candidates if _knows(model, request)), candidates[0])
-    languages = wrong_languages(request, sorted({code for model in candidates for code in model.languages}))
-    if not languages and not _knows(translator, request):
+    known = sorted({code for model in candidates for code in model.languages})
+    source, target = (code_of(code, known) for code in (request.source_language_code, request.target_language_code))
+    translator = next((model for model in candidates if _knows(model, source, target)), candidates[0])
+    languages = wrong_languages(request, source, target, known)
+    if not languages and not _knows(translator, source, target):
         wanted = f"'{request.source_language_code}' to '{request.target_language_code}'"
         languages.append(("target_language_code", f"no loaded model translates {wanted}"))
     violations = violations + languages
@@ -90,9 +92,9 @@ def _check(
     if request.formality not in FORMALITIES:
         violations.append(("formality", f"{request.formality} is not a Formality"))
     elif not languages:
-        source = next(code for code in translator.languages if code != request.target_language_code)
+        other = next(code for code in translator.languages if code != target)
         try:
-            translator.check(source, request.target_language_code, formality)
+            translator.check(other, target, formality)
         except UserError as error:
             violations.append(("formality", str(error)))
     if request.include_alignment and not request.num_hypotheses:
@@ -119,8 +121,7 @@ def _check(
             violations.append(("glossary_config", str(error)))
     if violations:
         raise RefusedError(code_pb2.INVALID_ARGUMENT, violations)
-    pair = request.source_language_code, request.target_language_code
-    return How(translator, *pair, search, formality, glossary, html, request.include_alignment)
+    return How(translator, source, target, search, formality, glossary, html, request.include_alignment)
 
 
 def glossary_of(given: pb.GlossaryConfig, config: ServiceConfig, glossaries: Glossaries) -> Glossary:
@@ -145,9 +146,18 @@ def characters_of(text: str) -> int:
     return max(1, len(text))
 
 
-def _knows(translator: Translator, request: pb.TranslateRequest) -> bool:
-    wanted = {request.source_language_code or request.target_language_code, request.target_language_code}
-    return wanted <= set(translator.languages)
+def code_of(code: str, known: Sequence[str]) -> str:
+    """As the models write it: "EN" and "en-US", which programs for Google's service say, are "en" unless a model has
+    that very code. One that no model is meant by stays as it is."""
+    if code in known:
+        return code
+    by_tag = {one.lower(): one for one in known}
+    tag = code.lower().replace("_", "-")
+    return by_tag.get(tag) or by_tag.get(tag.partition("-")[0]) or code
+
+
+def _knows(translator: Translator, source: str, target: str) -> bool:
+    return {source or target, target} <= set(translator.languages)
 
 
 def wrong_mime_type(mime_type: str) -> list[tuple[str, str]]:
@@ -169,14 +179,17 @@ def wrong_contents(request: pb.TranslateRequest, config: ServiceConfig) -> list[
     return violations
 
 
-def wrong_languages(request: pb.TranslateRequest, languages: Sequence[str]) -> list[tuple[str, str]]:
+def wrong_languages(
+    request: pb.TranslateRequest, source: str, target: str, languages: Sequence[str]
+) -> list[tuple[str, str]]:
+    """``source``, ``target``: what the codes of the request mean. The caller is told of its own."""
     violations: list[tuple[str, str]] = []
-    for field in ("source_language_code", "target_language_code"):
+    for field, meant in (("source_language_code", source), ("target_language_code", target)):
         code = getattr(request, field)
         if not code and field == "target_language_code":
             violations.append((field, f"empty; give one of {', '.join(languages)}"))
-        elif code and code not in languages:
+        elif code and meant not in languages:
             violations.append((field, f"'{code}' is not one of {', '.join(languages)}"))
-    if not violations and request.source_language_code == request.target_language_code:
+    if not violations and source == target:
         violations.append(("target_language_code", f"'{code}' is the source language, too"))
     return violations

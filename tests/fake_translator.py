@@ -181,7 +181,8 @@ class FakeTranslator:
                 tuple(
                     Hypothesis(change(text) + "'" * k, -0.25 * (k + 1), (change(text),), (-0.25,))
                     for k in range(search.nbest)
-                )
+                ),
+                (guards.QualityWarning("REPETITION", "doubt"),) if "doubt" in text else (),
             )
             for text in texts
         ]

@@ -53,11 +53,17 @@ def load_state(
         with safetensors.safe_open(path, "pt") as file:
             progress = json.loads(file.metadata()["progress"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    except (safetensors.SafetensorError, RuntimeError, KeyError, ValueError) as error:
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise UserError(
             f"cannot resume from {path}: {' '.join(str(error).split())[:200]}; "
             "remove it, and --resume starts again from best/"
+        ) from None
+    try:
+        model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    except RuntimeError:
+        raise UserError(
+            f"cannot resume from {path}: the recipe's [model] or vocabulary is not that of this run; "
+            "give it back, or choose another --out"
         ) from None
     tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     for i, parameter in enumerate(model.parameters()):

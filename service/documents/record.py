@@ -13,6 +13,8 @@ from service.documents.inline import Unit
 
 DOCUMENT_BYTES = 16 << 20  # a document is parsed as a whole; tables and lines flow, at any size
 BYTE_ORDER_MARK = "\ufeff"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")  # what such a file begins with
+IN_UTF_16 = "the file is in UTF-16; convert it first, for example with iconv -f utf-16 -t utf-8"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ def read_whole(file: BinaryIO) -> bytes:
 
 def decode(data: bytes) -> str:
     """UserError that names the line of the first byte that is not UTF-8."""
+    check(not data.startswith(UTF_16), IN_UTF_16)
     try:
         return data.decode()
     except UnicodeDecodeError as error:

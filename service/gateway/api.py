@@ -89,10 +89,9 @@ def add_api(app: FastAPI, config: GatewayConfig) -> None:
     @app.post("/translate_file", openapi_extra=file_form())
     async def translate_file(request: Request) -> schemas.FileAnswer:
         """Translate a document; the answer says where to fetch it, for ten minutes."""
-        form = await form_of(request)
         body = await reader(schemas.FileBody)(request)
         key = await callers.let_in(request, body.api_key)
-        file = form.get("file")
+        file = (await form_of(request)).get("file")
         if file is None or isinstance(file, str):
             raise HTTPException(400, "file: missing; send the form as multipart/form-data")
         name = await app.state.files.translate(file.filename or "", await file.read(), body, key)

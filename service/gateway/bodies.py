@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -11,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
+from starlette.datastructures import FormData
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from service.documents.record import DOCUMENT_BYTES
@@ -22,7 +24,13 @@ MODELS = (schemas.TranslateBody, schemas.DetectBody, schemas.ExplainBody, schema
 Body = TypeVar("Body", bound=BaseModel)
 
 
-async def form_of(request: Request) -> Any:
+def kind_of(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def form_of(request: Request) -> FormData:
+    if kind_of(request) == FORM:
+        return urlencoded(await request.body())
     try:
         # Guard has read it already, up to its limit
         return await request.form(max_fields=MAX_FIELDS, max_part_size=DOCUMENT_BYTES)
@@ -32,11 +40,24 @@ async def form_of(request: Request) -> Any:
         raise HTTPException(400, f"the form cannot be read: {error}") from None
 
 
+def urlencoded(body: bytes) -> FormData:
+    """The fields, in UTF-8 whether raw, as ``curl -d`` sends them, or percent-encoded. Starlette's parser takes raw
+    bytes for Latin-1, and puts U+FFFD where encoded ones are not UTF-8. Guard limits the size."""
+    fields = body.replace(b"+", b" ").split(b"&", MAX_FIELDS)
+    if len(fields) > MAX_FIELDS:
+        raise HTTPException(400, f"more than {MAX_FIELDS} fields, the limit of a form; send JSON or several requests")
+    pairs = (field.partition(b"=") for field in fields if field)
+    try:
+        return FormData([(unquote_to_bytes(name).decode(), unquote_to_bytes(text).decode()) for name, _, text in pairs])
+    except UnicodeDecodeError:
+        raise HTTPException(400, "the form is not UTF-8; send its text in UTF-8, raw or percent-encoded") from None
+
+
 def reader(model: type[Body]) -> Callable[[Request], Any]:
     """The body, a form or JSON, as a model; 400 names what is wrong."""
 
     async def read(request: Request) -> Body:
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        kind = kind_of(request)
         try:
             if kind in (FORM, FILE_FORM):
                 form = await form_of(request)
@@ -47,7 +68,10 @@ def reader(model: type[Body]) -> Callable[[Request], Any]:
             if kind in (JSON, ""):
                 return model.model_validate_json(await request.body())
         except ValidationError as error:
-            raise HTTPException(400, first_of(error.errors(include_input=False, include_url=False))) from None
+            reason = first_of(error.errors(include_input=False, include_url=False))
+            if kind == FORM and (await request.body()).lstrip().startswith(b"{"):  # curl -d calls all a form
+                reason += f"; the body looks like JSON: send it with content-type: {JSON}"
+            raise HTTPException(400, reason) from None
         raise HTTPException(415, f"content-type {kind} is not one of {JSON}, {FORM}, {FILE_FORM}")
 
     return read

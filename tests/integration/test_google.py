@@ -66,6 +66,17 @@ def test_the_source_language_is_detected(client: translate_v3.TranslationService
     assert answer.translations[0].model == model
 
 
+def test_the_codes_of_google_s_quickstart(client: translate_v3.TranslationServiceClient) -> None:
+    def texts(**codes: str) -> list[str]:
+        answer = client.translate_text(request={**PLAIN, "contents": ["Good morning."], **codes})
+        return [one.translated_text for one in answer.translations]
+
+    plain = texts(source_language_code="en", target_language_code="de")
+    assert texts(source_language_code="en-US", target_language_code="de-DE") == plain
+    request = {**PLAIN, "contents": ["Wo ist der Bahnhof?"], "target_language_code": "en-US"}
+    assert client.translate_text(request=request).translations[0].detected_language_code == "de"
+
+
 def test_html_unless_the_request_says_otherwise(client: translate_v3.TranslationServiceClient) -> None:
     request = {"parent": PARENT, "contents": ["<p>Good morning.</p>"], "target_language_code": "de"}
     answer = client.translate_text(request=request | {"source_language_code": "en"})

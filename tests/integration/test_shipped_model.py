@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from model import Translator, checkpoint
+from model.config import SearchConfig
 from model.glossary import Glossary
 from training.evaluate import quick_bleu
 from training.terms import bench_glossary
@@ -66,6 +67,26 @@ def test_text_keeps_its_shape(translator: Translator) -> None:
     text = "  Good morning.  How are you?\n\n\tI am fine.\r\n"
     found = translator.translate([text], "en", "de")[0].text
     assert found.startswith("  ") and found.endswith("\r\n") and ".  " in found and "?\n\n\t" in found
+
+
+@pytest.mark.parametrize(
+    ("source", "text", "numbers"),
+    [
+        ("de", "Am 24.12.2023 um 18:30 Uhr feiern wir.", ["24.12.2023", "18:30"]),
+        ("de", "Geboren am 5.6.1990 in Köln.", ["5.6.1990"]),
+        ("de", "Zwischen dem 1.4.2020 und dem 17.5.2020 war geschlossen.", ["1.4.2020", "17.5.2020"]),
+        ("de", "In Swasiland leben 245000 Aidswaisen.", ["245000"]),
+        ("en", "The train number 1721 leaves at 17:41.", ["1721", "17:41"]),
+    ],
+)
+@pytest.mark.parametrize("beam_size", [1, 5])
+def test_dates_and_long_numbers_come_out(
+    translator: Translator, source: str, text: str, numbers: list[str], beam_size: int
+) -> None:
+    target = {"de": "en", "en": "de"}[source]
+    (found,) = translator.translate([text], source, target, SearchConfig(beam_size=beam_size))
+    assert all(number in found.text for number in numbers), found.text
+    assert not found.warnings
 
 
 @pytest.mark.parametrize("text", ["THE DOOR IS OPEN.", "PLEASE READ THIS BOOK!"])

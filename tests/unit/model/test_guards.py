@@ -101,10 +101,29 @@ def test_what_is_doubtful(source: str, hypothesis: str, codes: list[str]) -> Non
         ("1,234,567", "1,234,567", ("en", "zh"), "1,234,567"),
         ("1,234,567", "1,234,567", ("en", "fr"), "1,234,567"),
         ("1,2,3 and 1,23,456", "1,2,3 und 1,23,456", ("en", "de"), "1,2,3 und 1,23,456"),
+        ("am 24.12.2023 und 1.4.", "on 24:12:2023, and 1st4th", ("de", "en"), "on 24.12.2023, and 1.4"),
+        ("bis 05.06.1990.", "to 05,06,1990.", ("de", "en"), "to 05.06.1990."),
+        ("am 5.6.1990", "on 5/6/1990", ("de", "en"), "on 5/6/1990"),
+        ("am 10.12. um 10:12 Uhr", "on 10.12 at 10:12", ("de", "en"), "on 10.12 at 10:12"),
+        ("A rating of 4.4.", "Eine Bewertung von 4,4.", ("en", "de"), "Eine Bewertung von 4,4."),
+        ("Version 1.2.3", "version 1.2:3", ("de", "en"), "version 1.2:3"),
     ],
 )
 def test_separators_of_the_language(source: str, hypothesis: str, languages: tuple[str, str], expected: str) -> None:
     assert guards.localised(source, hypothesis, languages) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "lost", "expected"),
+    [
+        ("Am 24.12.2023 um 18:30 Uhr waren es 245000.", {"12", "18:30", "245000"}, ["24.12.2023", "18:30", "245000"]),
+        ("In 2001 and 2011, 2011 of 14 thousand.", {"2011", "14"}, ["2011", "2011"]),
+        ("Room A101, 1,697 of https://example.org/2011", {"101", "1,697", "2011"}, []),
+        ("Just 300.", {"300"}, ["300"]),
+    ],
+)
+def test_what_a_second_search_must_place(source: str, lost: set[str], expected: list[str]) -> None:
+    assert guards.needed(source, lost) == expected
 
 
 @given(st.integers(1_000, 10**12), st.integers(0, 99), st.booleans())

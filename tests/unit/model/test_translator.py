@@ -168,6 +168,16 @@ def test_a_glossary_is_not_for_sampling(wide: Path) -> None:
         Translator.load(wide).translate(["a"], "en", "de", SearchConfig(beam_size=1, sampling=True), glossary=GLOSSARY)
 
 
+def test_what_is_no_list_of_texts_or_no_glossary_is_refused(wide: Path) -> None:
+    translator = Translator.load(wide, dtype="float32")
+    with pytest.raises(UserError, match="texts is a single text: give a list of texts"):
+        translator.translate("Hello", "en", "de")
+    with pytest.raises(UserError, match=r"texts\[1\] is of type NoneType: give a str"):
+        translator.translate(["a", None], "en", "de")  # type: ignore[list-item]
+    with pytest.raises(UserError, match="glossary is of type dict: give a Glossary"):
+        translator.translate(["a"], "en", "de", glossary={"house": "Bude"})  # type: ignore[arg-type]
+
+
 def test_what_nobody_uses_any_more_is_freed_at_once(checkpoint_directory: Path) -> None:
     """Not by the collector of cycles, which does not look at what was frozen."""
     translator = Translator.load(checkpoint_directory)

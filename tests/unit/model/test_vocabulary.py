@@ -101,6 +101,8 @@ def test_bad_input_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="use a smaller size") as error:
         Vocabulary.train(["too little text"], 8000, ["de", "en"], threads=1)
     assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match=r"required_chars.*; use a larger size$"):
+        Vocabulary.train(["".join(chr(0x4E00 + i) for i in range(200))] * 5, 300, ["de", "en"], threads=1)
 
 
 def test_digits_are_pieces_of_their_own() -> None:

@@ -4,8 +4,10 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 from fake_translator import FakeTranslator
@@ -14,6 +16,7 @@ from serving import running
 from model.config import SearchConfig
 from model.errors import UserError
 from model.glossary import Glossary, Term
+from service.access import WRONG_TOKENS
 from service.client import REQUEST_CHARACTERS, REQUEST_TEXTS, REQUESTS_IN_FLIGHT, AsyncClient, Client, requests_of
 from service.errors import ServiceError
 
@@ -32,6 +35,104 @@ def test_any_number_of_texts(client: Client) -> None:
     assert sum(done) == len(texts)
     assert len(done) > 3
     assert client.translate([], "en", "de") == []
+
+
+def stream(kind: type[Client | AsyncClient], address: str, texts: Iterable[Any], found: list[str], **how: Any) -> None:
+    """Add to ``found`` what ``stream`` of either client gives from English to German."""
+
+    async def main() -> None:
+        async with AsyncClient(address) as client:
+            async for one in client.stream(texts, "en", "de", **how):
+                found.append(one.translated_text)
+
+    if kind is AsyncClient:
+        asyncio.run(main())
+        return
+    with Client(address) as client:
+        for one in client.stream(texts, "en", "de", **how):
+            found.append(one.translated_text)
+
+
+either_client = pytest.mark.parametrize("kind", [Client, AsyncClient])
+
+
+@either_client
+@pytest.mark.parametrize("limit", [{"max_contents": 20}, {"max_characters": 200}, {"max_message_bytes": 300}])
+def test_any_number_of_texts_where_the_server_takes_few(
+    kind: type[Client | AsyncClient], limit: dict[str, int]
+) -> None:
+    texts = [*(f"a{i}" for i in range(REQUEST_TEXTS + 5)), "b" * 190, *[""] * (5 * REQUEST_TEXTS), "c"]
+    found: list[str] = []
+    with running(FakeTranslator, **limit) as server:
+        stream(kind, server.address, texts, found)
+    assert found == [text.upper() for text in texts]
+
+
+def test_what_the_server_takes_is_found_out_once() -> None:
+    sizes: list[int] = []
+
+    class Counting(Client):
+        def _call(self, method: str, request: Any) -> Any:
+            sizes.append(len(request.contents))
+            return super()._call(method, request)
+
+    with running(FakeTranslator, max_contents=20) as server:
+        with Counting(server.address) as client:
+            client.translate(["a"] * 30, "en", "de")
+            assert sizes == [30, 15, 15]
+            client.translate(["a"] * 150, "en", "de")
+            assert sizes[3:] == [15] * 10
+        with Counting(server.address) as client:
+            sizes.clear()
+            with pytest.raises(UserError, match=r"refused the request: .*'xx' is not one of de, en"):
+                client.translate(["a"] * 30, "en", "xx")
+            assert sizes == [30]  # smaller requests would not help
+
+
+@either_client
+@pytest.mark.parametrize(
+    ("limit", "message"),
+    [
+        ({"max_characters": 200}, "300 characters, the limit is 200; split the text between two sentences"),
+        ({"max_message_bytes": 300}, r"larger than max \(3\d\d vs. 300\); split the text"),
+    ],
+)
+def test_a_text_that_no_request_can_hold_is_named(
+    kind: type[Client | AsyncClient], limit: dict[str, int], message: str
+) -> None:
+    texts = [*(f"a{i}" for i in range(300)), "b" * 300, "c"]
+    found: list[str] = []
+    with running(FakeTranslator, **limit) as server:
+        with pytest.raises(
+            UserError, match=rf"texts\[300\]: {server.address} refused the request: .*{message}"
+        ) as error:
+            stream(kind, server.address, texts, found)
+        assert error.type is UserError
+        assert found == [text.upper() for text in texts[:300]]  # what was translated is not lost
+
+
+def test_who_is_shut_out_does_not_ask_for_less(tmp_path: Path) -> None:
+    (tmp_path / "tokens").write_text("0123456789abcdef\n")
+    with running(FakeTranslator, tokens_file=str(tmp_path / "tokens")) as server, Client(server.address) as client:
+        for _ in range(WRONG_TOKENS):
+            with pytest.raises(UserError, match="no valid token"):
+                client.translate(["a", "b"], "en", "de")
+        with pytest.raises(ServiceError, match="wrong tokens came from this address"):
+            client.translate(["a", "b"], "en", "de")
+        assert server.server.metrics.refusals.labels("guesses")._value.get() == 1
+
+
+@either_client
+def test_what_is_no_list_of_texts_or_no_glossary_is_refused_here(
+    client: Client, kind: type[Client | AsyncClient]
+) -> None:
+    address = client._connection.servers
+    with pytest.raises(UserError, match="texts is a single text: give a list of texts"):
+        stream(kind, address, "Hello", [])
+    with pytest.raises(UserError, match=r"texts\[1\] is of type NoneType: give a str"):
+        stream(kind, address, ["a", None], [])
+    with pytest.raises(UserError, match="glossary is of type dict: give a Glossary"):
+        stream(kind, address, ["a"], [], glossary={"house": "Bude"})
 
 
 def test_what_is_no_text_is_refused_here(client: Client) -> None:

@@ -61,6 +61,49 @@ def test_form_and_json_are_the_same(http: httpx2.Client) -> None:
     assert upload.json() == translate(http, q="a")
 
 
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+
+
+@pytest.mark.parametrize(
+    "q",
+    [
+        "Die Straße + 100% schön 😀".replace("+", "%2B").encode(),  # raw, as curl -d sends it
+        b"Die+Stra%C3%9Fe+%2B+100%25+sch%C3%B6n+%F0%9F%98%80",
+        "Die Straße %2B 100% sch%C3%B6n 😀".encode(),
+        b"Die Stra\xc3%9fe %2B 100%25 sch%c3\xb6n \xf0%9F%98\x80",
+    ],
+)
+def test_a_form_is_utf_8_raw_or_percent_encoded(http: httpx2.Client, q: bytes) -> None:
+    answer = http.post("/translate", content=b"q=" + q + b"&source=de&target=en&&empty=&=&none", headers=FORM)
+    assert answer.json()["translatedText"] == "die straße + 100% schön 😀"
+
+
+@pytest.mark.parametrize("path", ["/translate", "/detect", "/explain", "/translate_file"])
+@pytest.mark.parametrize("field", [b"q=caf\xe9", b"q=caf%E9", b"q=a&\xe9=", b"q=%ED%A0%80"])
+def test_a_form_that_is_not_utf_8(http: httpx2.Client, path: str, field: bytes) -> None:
+    answer = http.post(path, content=field + b"&source=en&target=de", headers=FORM)
+    error = "the form is not UTF-8; send its text in UTF-8, raw or percent-encoded"
+    assert (answer.status_code, answer.json()) == (400, {"error": error})
+
+
+@pytest.mark.parametrize("content", ['{"q": "ä", "source": "en", "target": "de"}', '\n {"q": "a=b&c=d"}'])
+def test_json_that_is_called_a_form(http: httpx2.Client, content: str) -> None:
+    answer = http.post("/translate", content=content.encode(), headers=FORM)
+    error = "q: Field required; the body looks like JSON: send it with content-type: application/json"
+    assert (answer.status_code, answer.json()) == (400, {"error": error})
+    for form in ("source=en", "source={&target=de"):
+        assert http.post("/translate", content=form, headers=FORM).json() == {"error": "q: Field required"}
+
+
+def test_regional_codes(http: httpx2.Client) -> None:
+    plain, regional = translate(http, q="abc"), translate(http, q="abc", source="en_US", target="de-AT")
+    assert regional == plain
+    found = translate(http, q="Wo ist der Bahnhof?", source="auto", target="EN-gb")
+    assert (found["translatedText"], found["detectedLanguage"]["language"]) == ("wo ist der bahnhof?", "de")
+    uploaded = post_file(http, "a.txt", b"abc", source="en-US", target="de-DE").json()
+    assert http.get(uploaded["translatedFileUrl"]).content == b"ABC"
+
+
 def test_formality_and_many_alternatives_reach_the_server(http: httpx2.Client) -> None:
     assert translate(http, q="abc", formality="informal")["translatedText"] == "DU: ABC"
     assert len(translate(http, q="abc", alternatives=40)["alternatives"]) == 40  # wider than the default beam
@@ -119,6 +162,7 @@ def test_an_unforeseen_error_is_not_told(http: httpx2.Client, monkeypatch: pytes
         (b"\xff", "application/json", 400, "the body: Invalid JSON"),
         (b"x", "multipart/form-data", 400, ""),
         (b"q", "text/plain", 415, "content-type text/plain is not one of"),
+        (b"q=" + b"x" * (4 << 20), "application/x-www-form-urlencoded", 413, "more than 4194304 bytes, the limit"),
         (b"x" * (4 << 20) + b"x", "application/json", 413, "more than 4194304 bytes, the limit of a request"),
     ],
 )
@@ -130,6 +174,9 @@ def test_bodies_that_cannot_be_read(http: httpx2.Client, content: bytes, kind: s
 def test_a_form_has_the_limits_of_json(http: httpx2.Client) -> None:
     many = http.post("/translate", data={"q": ["a"] * 1_020, "source": "en", "target": "de"})
     assert len(many.json()["translatedText"]) == 1_020
+    too_many = http.post("/translate", data={"q": ["a"] * 10_001})
+    assert too_many.status_code == 400
+    assert too_many.json()["error"].startswith("more than 10000 fields, the limit of a form")
     long = http.post("/translate", data={"q": "я" * 190_000, "source": "en", "target": "de"})
     assert len(long.json()["translatedText"]) == 190_000
 

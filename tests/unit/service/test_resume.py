@@ -17,11 +17,11 @@ from fake_translator import FakeTranslator
 import service.translate
 from model.config import SearchConfig
 from model.errors import UserError
-from service.documents import Options
+from service.documents import Options, Record
 from service.errors import ServiceError
 from service.inputs import plan
 from service.journal import Journal, State
-from service.translate import How, Job, Worker, run
+from service.translate import How, Item, Job, Worker, run, shares
 
 NAMES = ("a.txt", "b.csv", "c.md", "d.jsonl", "e.txt")
 
@@ -36,7 +36,7 @@ def small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 def collection(tmp_path: Path) -> Path:
     folder = tmp_path / "in"
     folder.mkdir()
-    lines = [f"line {i} {'x' * (i % 50)}" for i in range(600)]
+    lines = [f"line {i} {'x' * (i % 50)}{' doubt' * (i % 31 == 0)}" for i in range(600)]
     (folder / "a.txt").write_bytes(
         b"\n".join(f"{line}".encode() if i % 97 else b"\xff" for i, line in enumerate(lines))
     )
@@ -101,6 +101,22 @@ def test_killed_at_20_random_moments(collection: Path, tmp_path: Path) -> None:
         translate(collection, out, resume=True, translator=idle)  # nothing is left to do
     assert idle.calls == [[""]]
     assert (out / "nmt-manifest.jsonl").read_bytes() == manifest
+
+
+def test_a_window_is_shared_out_by_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each share takes a few seconds at most, whatever the speed, and no item is lost."""
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    window = [Item(0, Path("a"), Record(f"line {i}", b"", ("x" * 100,))) for i in range(2_000)]
+    for speed in (100.0, 2_000.0, 100_000.0):  # characters a second
+        found, seconds = [], []
+        for share in shares([window, window[:5]]):
+            found.append(share)
+            seconds.append(100 * len(share) / speed)
+            now += seconds[-1]
+        assert [item for share in found for item in share] == window + window[:5]
+        assert max(seconds[3:]) <= 2 * service.translate.SHARE_SECONDS
+        assert len(found) < 10 or sorted(seconds)[len(seconds) // 2] > service.translate.SHARE_SECONDS / 4
 
 
 @pytest.mark.usefixtures("small_windows")

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 import service.translate
 from model.config import SearchConfig
 from model.errors import UserError
+from model.guards import QualityWarning
+from protos.translation.v1 import translation_pb2 as pb
 from service.documents import Options
 from service.documents.text import format_line
 from service.inputs import STDIN, count_texts, plan
-from service.translate import How, Job, run
+from service.translate import Found, How, Job, Worker, run
 
 
 def translate(path: Path, **options: Any) -> bytes:
@@ -70,13 +72,14 @@ def test_jsonl(tmp_path: Path) -> None:
         "translation": "A\tÖ\u2028",
         "score": -0.25,
         "hypotheses": [{"text": "A\tÖ\u2028", "score": -0.25}, {"text": "A\tÖ\u2028'", "score": -0.5}],
+        "warnings": [],
     }
 
 
 def test_a_line_end_that_the_model_writes_adds_no_line() -> None:
-    hypotheses = [Hypothesis("a\nb", -0.0)]
-    assert format_line("x", "\n", hypotheses, "text", scores=True) == "a b\t0.0000\n"
-    assert format_line("x", "\n", hypotheses, "jsonl", scores=False).count("\n") == 1
+    found = Found((Hypothesis("a\nb", -0.0),))
+    assert format_line("x", "\n", found, "text", scores=True) == "a b\t0.0000\n"
+    assert format_line("x", "\n", found, "jsonl", scores=False).count("\n") == 1
 
 
 def test_a_folder_takes_a_file_each(tmp_path: Path) -> None:
@@ -100,6 +103,55 @@ def test_a_file_whose_name_is_not_unicode(tmp_path: Path) -> None:
     assert json.loads(error)["input"] == str(odd)
 
 
+def test_what_is_doubtful_is_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "in.txt", tmp_path / "out.txt"
+    path.write_text("fine\nin doubt\n")
+    job([path], out)
+    listed = tmp_path / "out.txt.warnings.jsonl"
+    assert capsys.readouterr().err == f"1 translation is doubtful, see {listed}\n"
+    warning = {"code": "REPETITION", "detail": "doubt"}
+    assert [json.loads(line) for line in listed.read_text().splitlines()] == [
+        {"input": str(path), "place": "line 2", "warnings": [warning], "source": "in doubt", "translation": "IN DOUBT"}
+    ]
+    job([path], None, format="jsonl")
+    text, err = capsys.readouterr()
+    assert [json.loads(line)["warnings"] for line in text.splitlines()] == [[], [warning]]
+    assert err == "1 translation is doubtful; -o FILE lists them\n"
+    path.write_text("fine\n")
+    job([path], out)
+    assert not listed.exists() and capsys.readouterr().err == ""
+
+
+def test_warnings_of_a_server_are_those_of_the_library(tmp_path: Path) -> None:
+    class Remote(FakeTranslator):
+        def translate(self, *args: Any, **more: Any) -> Any:
+            return [
+                pb.Translation(
+                    hypotheses=[pb.Hypothesis(text=one.text)],
+                    warnings=[
+                        pb.TranslationWarning(code=warning.code, detail=warning.detail) for warning in one.warnings
+                    ],
+                )
+                for one in super().translate(*args, **more)
+            ]
+
+    for translator in (FakeTranslator(), Remote()):
+        (found,) = Worker(translator, How("en", "de", SearchConfig()))([["fine", "in doubt"]])
+        assert [one.warnings for one in found] == [(), (QualityWarning("REPETITION", "doubt"),)]
+
+
+def test_utf_16_is_named(tmp_path: Path) -> None:
+    """Line by line, half of such a file would pass for UTF-8."""
+    path = tmp_path / "in.txt"
+    for encoding in ("utf-16-le", "utf-16-be"):
+        path.write_bytes("\ufeffone\ntwo\n".encode(encoding))
+        with pytest.raises(UserError, match=r"[23] records .*line 1: the file is in UTF-16; convert it first"):
+            job([path], tmp_path / "out.txt")
+        assert not (tmp_path / "out.txt").read_bytes().strip()
+        with pytest.raises(UserError, match=r"1 record .*the file is in UTF-16"):
+            job([path], tmp_path / "out.txt", input_format="markdown")
+
+
 def test_an_unknown_language_is_an_error_before_anything_is_read(tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(b"\xff")
     with pytest.raises(UserError, match="unknown language 'xx'"):
@@ -112,6 +164,8 @@ def test_paths_that_cannot_be_meant(tmp_path: Path) -> None:
     folder.mkdir()
     one.touch()
     two.touch()
+    link = tmp_path / "link.txt"
+    link.symlink_to(one)
     for paths, output, message in [
         ([tmp_path / "none"], None, "none: no such file"),
         ([folder], None, "out: no file there that could be translated"),
@@ -120,12 +174,13 @@ def test_paths_that_cannot_be_meant(tmp_path: Path) -> None:
         ([STDIN], folder, "standard input has no name"),
         ([one, two], folder, "two inputs are named a.txt"),
         ([one], tmp_path, "would replace the input"),
+        ([one], one, "would replace the input"),
+        ([two, one], link, "would replace the input"),
     ]:
         with pytest.raises(UserError, match=message):
             plan(paths, output, None, Options("en"))
     assert len(plan([one, STDIN], None, None, Options("en"))) == 1
     assert len(plan([one], folder, None, Options("en"))) == 1
-    assert len(plan([one], one, None, Options("en"))) == 1
 
 
 def test_formats_that_cannot_be_meant(tmp_path: Path) -> None:
@@ -136,7 +191,7 @@ def test_formats_that_cannot_be_meant(tmp_path: Path) -> None:
         ([csv], {}, "a.csv: which columns"),
         ([one], {"columns": ("a",)}, "none is among the inputs"),
         ([one], {"nbest": 2}, "--nbest are for plain text"),
-        ([one, two], {}, "only plain text can be joined, not markdown"),
+        ([one, two], {}, "only plain text can be joined, not markdown: .*out is no folder yet; create it"),
     ]:
         with pytest.raises(UserError, match=message):
             plan(paths, tmp_path / "out", None, Options("en", **options))
@@ -144,7 +199,7 @@ def test_formats_that_cannot_be_meant(tmp_path: Path) -> None:
         plan([one], None, "pdf", Options("en"))
 
 
-def test_folders_and_patterns_become_the_same_tree(tmp_path: Path) -> None:
+def test_folders_and_patterns_become_the_same_tree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ours = ("docs/nmt-manifest.jsonl", "docs/x/nmt-errors.jsonl", "docs/a.md.manifest.jsonl", "docs/a.md.errors.jsonl")
     for name in ("docs/a.md", "docs/x/b.html", "docs/x/c.png", "docs/.git/d.txt", "docs/de/e.txt", *ours):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -157,6 +212,7 @@ def test_folders_and_patterns_become_the_same_tree(tmp_path: Path) -> None:
     ]
     parts = plan([docs / "**" / "*.md"], tmp_path / "new", None, Options("en"))
     assert [part.output for part in parts] == [tmp_path / "new" / "a.md"]
+    assert capsys.readouterr().err == "not translated, of no known format: x/c.png\n"
     (docs / "my.errors.jsonl").touch()  # of no job
     parts = plan([docs], out, None, Options("en", ("text",)))
     assert [part.paths[0].name for part in parts] == ["a.md", "my.errors.jsonl", "b.html"]

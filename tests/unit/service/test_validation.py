@@ -125,6 +125,46 @@ def test_glossaries(tmp_path: Path) -> None:
     assert refused.value.code == code_pb2.NOT_FOUND
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "meant"),
+    [
+        ("en-US", "de-DE", ("en", "de")),
+        ("EN", "de_AT", ("en", "de")),
+        ("", "EN_us", ("", "en")),
+        ("en-US", "pt-BR", ("en", "pt-BR")),  # a model's own code
+        ("en", "PT_br", ("en", "pt-BR")),
+        ("en", "pt-PT", ("en", "pt")),
+        ("en", "sr-Cyrl-RS", ("en", "sr")),
+    ],
+)
+def test_regional_codes(source: str, target: str, meant: tuple[str, str]) -> None:
+    models = {"base": BASE, "regional": FakeTranslator("regional", languages=("en", "pt", "pt-BR", "sr"))}
+    given = request(source_language_code=source, target_language_code=target)
+    how = check_request(given, models, CONFIG)  # type: ignore[arg-type]
+    assert (how.source, how.target) == meant
+    assert set(filter(None, meant)) <= set(how.translator.languages)
+
+
+def test_the_form_of_address_in_a_region() -> None:
+    assert check(request(target_language_code="de-CH", formality=pb.FORMALITY_FORMAL)).formality == "formal"
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "description"),
+    [
+        ("fr-CA", "de-DE", "target_language_code: no loaded model translates 'fr-CA' to 'de-DE'"),
+        ("en-US", "en-GB", "target_language_code: 'en-GB' is the source language, too"),
+        ("en", "nl-BE", "target_language_code: 'nl-BE' is not one of de, en, fr"),
+        ("english", "de", "source_language_code: 'english' is not one of de, en, fr"),
+        ("-", "de", "source_language_code: '-' is not one of de, en, fr"),
+    ],
+)
+def test_refusals_name_the_code_that_was_given(source: str, target: str, description: str) -> None:
+    with pytest.raises(RefusedError) as refused:
+        check(request(source_language_code=source, target_language_code=target))
+    assert str(refused.value) == description
+
+
 def test_the_model_and_the_form_of_address() -> None:
     assert check(request(source_language_code="")) == How(BASE, "", "de", SearchConfig())  # type: ignore[arg-type]
     assert check(request(target_language_code="fr")).translator is OTHER
