@@ -50,6 +50,19 @@ def test_only_words_change(document: bytes) -> None:
     assert set(a.namelist()) - set(same) == {"word/document.xml", "word/header1.xml"}
 
 
+def test_a_run_of_space_takes_the_punctuation_of_the_translation() -> None:
+    word = docx.Document()
+    paragraph = word.add_paragraph("Click ")
+    paragraph.add_run("here").bold = True
+    paragraph.add_run(" ").italic = True
+    paragraph.add_run("to read").bold = True
+    word.save(out := io.BytesIO())
+    new = iter(["Klicken Sie hier, um zu lesen", "Klick ", "hier", "lesen"])
+    _, text, runs = model(translated("docx", out.getvalue(), lambda _: next(new))[0])[0]
+    assert text == "Klicken Sie hier, um zu lesen"
+    assert runs == [("Klicken Sie ", None), ("hier", True), (", ", None), ("um zu lesen", True)]
+
+
 def with_body(document: bytes, body: str, namespace: str = "schemas.openxmlformats.org/wordprocessingml/2006") -> bytes:
     xml = f'<w:document xmlns:w="http://{namespace}/main"><w:body>{body}</w:body></w:document>'
     out = io.BytesIO()
