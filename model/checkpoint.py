@@ -173,6 +173,8 @@ def _read_config(directory: Path) -> tuple[ModelConfig, dict[str, str]]:
     """And the hashes of the other files."""
     if not directory.is_dir():
         raise CheckpointError(f"no checkpoint at {directory}: not a directory; train one with 'nmt train'")
+    if (best := directory / "best").is_dir() and not (directory / CONFIG).exists():
+        raise CheckpointError(f"no checkpoint at {directory}: it is the folder of a training run; name {best}")
     try:
         description = json.loads(_read(directory, CONFIG))
         version, hashes, config = description["format"], dict(description["sha256"]), dict(description["model"])

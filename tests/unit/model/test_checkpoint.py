@@ -181,6 +181,9 @@ def test_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CheckpointError, match="not a directory"):
         checkpoint.load(tmp_path / "file")
+    (tmp_path / "run" / "best").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match="folder of a training run; name .*run/best"):
+        checkpoint.load(tmp_path / "run")
 
 
 def rewrite(directory: Path, change: Callable[[dict[str, Any]], None]) -> None:
