@@ -9,16 +9,16 @@ from __future__ import annotations
 import functools
 import gc
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from model import checkpoint, guards, segment
 from model.alignment import Link, align, aligning
-from model.config import MAX_BEAM, ModelConfig, SearchConfig, check
+from model.config import MAX_BEAM, ModelConfig, SearchConfig
 from model.constraints import amid
 from model.engine import Engine, Source
-from model.errors import UserError
+from model.errors import UserError, checked_texts
 from model.explain import Explanation, explain, explanation
 from model.glossary import Glossary, Match, check_glossary, check_search, not_placed
 from model.progress import Progress, reporting
@@ -155,7 +155,7 @@ class Translator:
         if glossary:
             check_glossary(glossary)
             check_search(search)
-        documents = [self.prepare(text, source, target, formality, glossary) for text in _checked(texts)]
+        documents = [self.prepare(text, source, target, formality, glossary) for text in checked_texts(texts)]
         translations = self.translate_documents(documents, search, progress)
         return self.align(translations) if alignments else translations
 
@@ -393,14 +393,6 @@ class Translator:
             missing = not_placed([match.term for match in whole], hypotheses[0].text)
             warnings += (guards.QualityWarning("GLOSSARY_TERM_NOT_PLACED", term.source) for term in missing)
         return Translation(tuple(hypotheses), tuple(dict.fromkeys(warnings)), document)
-
-
-def _checked(texts: Iterable[str]) -> Iterator[str]:
-    """The texts; UserError for what is none. A single one would be taken for a list of its letters."""
-    check(not isinstance(texts, str), "texts is a single text: give a list of texts")
-    for i, text in enumerate(texts):
-        check(isinstance(text, str), f"texts[{i}] is of type {type(text).__name__}: give a str")
-        yield text
 
 
 def _read(text: str, glossary: Glossary | None) -> tuple[str, tuple[Match, ...]]:

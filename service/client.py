@@ -27,8 +27,8 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from model.config import SearchConfig, check
-from model.errors import UserError
+from model.config import SearchConfig
+from model.errors import UserError, checked_texts
 from model.glossary import Glossary, check_glossary, check_search
 from model.progress import Progress, reporting
 from protos.translation.v1 import translation_pb2 as pb
@@ -494,12 +494,10 @@ def search_options(search: SearchConfig) -> pb.SearchOptions:
 def requests_of(texts: Iterable[str], limits: Limits | None = None) -> Iterator[list[str]]:
     """The texts in parts of at most as many texts and characters as ``limits`` say by then, or one longer text.
     UserError for what is no text."""
-    check(not isinstance(texts, str), "texts is a single text: give a list of texts")
     limits = limits or Limits()
     part: list[str] = []
     characters = 0
-    for i, text in enumerate(texts):
-        check(isinstance(text, str), f"texts[{i}] is of type {type(text).__name__}: give a str")
+    for text in checked_texts(texts):
         if part and (len(part) >= limits.texts or characters + characters_of(text) > limits.characters):
             yield part
             part, characters = [], 0

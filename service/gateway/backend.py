@@ -13,12 +13,11 @@ import grpc
 import grpc.aio
 from fastapi import HTTPException
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_status import rpc_status
 
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
-from service.client import retry_info
+from service.client import detail, retry_info
 from service.gateway.config import GatewayConfig
 
 T = TypeVar("T")
@@ -119,9 +118,5 @@ async def all_or_none(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 def violations(error: Any) -> str:
     """What google.rpc.BadRequest says is wrong, in this API's names; empty without."""
-    packed = dict(error.trailing_metadata() or ()).get(rpc_status.GRPC_DETAILS_METADATA_KEY, b"")
-    bad = error_details_pb2.BadRequest()
-    for detail in status_pb2.Status.FromString(packed).details:
-        if detail.Unpack(bad):
-            return "; ".join(f"{NAMES.get(one.field, one.field)}: {one.description}" for one in bad.field_violations)
-    return ""
+    bad = detail(error, error_details_pb2.BadRequest) or error_details_pb2.BadRequest()
+    return "; ".join(f"{NAMES.get(one.field, one.field)}: {one.description}" for one in bad.field_violations)

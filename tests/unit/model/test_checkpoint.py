@@ -182,7 +182,7 @@ def test_no_directory(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not a directory"):
         checkpoint.load(tmp_path / "file")
     (tmp_path / "run" / "best").mkdir(parents=True)
-    with pytest.raises(CheckpointError, match="folder of a training run; name .*run/best"):
+    with pytest.raises(CheckpointError, match=r"folder of a training run; name .*run/best"):
         checkpoint.load(tmp_path / "run")
 
 
