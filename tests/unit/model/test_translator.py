@@ -11,7 +11,7 @@ from model import translator as module
 from model.config import ModelConfig, SearchConfig
 from model.engine import Engine
 from model.errors import UserError
-from model.glossary import Glossary, not_placed
+from model.glossary import Glossary, Term, not_placed
 from model.int8 import unsupported
 from model.transformer import EncoderDecoder
 from model.translator import Translator
@@ -133,6 +133,17 @@ def test_terms_come_out_as_given(wide: Path, dtype: str, beam_size: int) -> None
     alone = [translator.translate([text], "en", "de", search, glossary=GLOSSARY)[0] for text in texts]
     assert [one.text for one in found] == [one.text for one in alone]
     assert found[3].text == translator.translate(texts[3:], "en", "de", search)[0].text  # has no term: nothing changes
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_second_search_places_the_numbers_that_the_first_lost(wide: Path, beam_size: int) -> None:
+    translator = Translator.load(wide, dtype="float32")
+    texts = ["the cat is 1721 today. good morning!", "2010 where is my dog on 24.12.2023?"]
+    found = translator.translate(texts, "en", "de", SearchConfig(beam_size=beam_size))
+    for translation, numbers in zip(found, (["1721"], ["2010", "24.12.2023"]), strict=True):
+        assert not not_placed([Term(number, number) for number in numbers], translation.text)
+    (drawn,) = translator.translate(texts[:1], "en", "de", SearchConfig(beam_size=1, sampling=True))
+    assert "ITEM_CHANGED" in {warning.code for warning in drawn.warnings}  # it cannot be sure
 
 
 def test_the_model_reads_the_translation_of_a_term(wide: Path) -> None:
