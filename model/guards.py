@@ -50,8 +50,11 @@ _NUMBER = re.compile(r"(?<!\d)\d{1,3}(?:[ \xa0\u202f]\d{3})+(?!\d)(?:[.,]\d+)?|\
 _SEPARATOR = re.compile("[.,:]")
 _SWAPPED = str.maketrans(".,", ",.")
 _DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}")
-# 24.12.2023, 24.12.; and what models make of the points: 24:12:2023, 24,12, 24th12th2023
-_DAY = re.compile(r"(?<![\d.,:/-])((?:0?[1-9]|[12]\d|3[01]))\.(0?[1-9]|1[0-2])\.(\d{4})?(?![.,:]*\d)")
+# 24.12.2023, am 24.12.; and what models make of the points: 24:12:2023, 24,12, 24th12th2023
+_DAY = re.compile(
+    r"((?i:\b(?:am|vom|zum|de[mnrs])\s+))?(?<![\d.,:/-])(0?[1-9]|[12]\d|3[01])\.(0?[1-9]|1[0-2])\.(\d{4})?"
+    r"(?![.,:]*\d)(?!\s*Uhr)"
+)
 _POINT = "(?:(?:st|nd|rd|th)[.,:]?|[.,:])"
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)")
 _WHOLE = re.compile(r"(?<![\w.,:])(?:\d{1,2}\.\d{1,2}\.\d{4}|(?:1[3-9]|2[0-4]):\d\d|\d{3,})(?![.,:]?\w)")
@@ -120,7 +123,8 @@ def needed(source: str, lost: Collection[str]) -> list[str]:
     them: dates, clocks of the afternoon, whole numbers of three digits and more. Shorter ones may become words, or
     "14.000" of "14 thousand", and other clocks the afternoon's."""
     found = _WHOLE.findall(_without_items(source))
-    return [one for one in found if any(part in lost for part in _numbers(one))]
+    # Of a date, the month may have become a word
+    return [one for one in found if any(part in lost for part in _numbers(one)[::2])]
 
 
 def _items(text: str) -> list[str]:
@@ -197,10 +201,8 @@ def localised(source: str, hypothesis: str, languages: tuple[str, str]) -> str:
     if not _DIGIT.search(source) or not all(points) or points[0] == points[1]:
         return hypothesis
     point, group = points
-    for day, month, year in _DAY.findall(source) if point == "," else ():  # elsewhere it may be 4.4
-        if f"{day}:{month}" not in source:  # nor is it a clock
-            mixed = rf"(?<![\d.,:]){day}{_POINT}{month}" + (rf"{_POINT}{year}(?!\d)" if year else r"(?:th)?(?!\w)")
-            hypothesis = re.sub(mixed, f"{day}.{month}" + f".{year}" * bool(year), hypothesis)
+    if point == ",":  # elsewhere it may be 4.4
+        hypothesis = _dated(source, hypothesis)
     wanted = {
         _SEPARATOR.sub("_", number): number.translate(_SWAPPED)
         for number in re.findall(rf"(?<![\d.,])\d{{1,3}}(?:{group}\d{{3}})+(?:{point}\d+)?(?![\d.,]*\d)", source)
@@ -209,6 +211,19 @@ def localised(source: str, hypothesis: str, languages: tuple[str, str]) -> str:
     if not wanted:
         return hypothesis
     return _NUMBER.sub(lambda number: wanted.get(_SEPARATOR.sub("_", number[0]), number[0]), hypothesis)
+
+
+def _dated(source: str, hypothesis: str) -> str:
+    for introduced, day, month, year in _DAY.findall(source):
+        if year:
+            end = rf"{_POINT}{year}(?!\d)"
+        elif introduced:  # it might be a clock
+            end = r"(?:st|nd|rd|th)?(?![.,:]?\w)(?!\s*(?:[ap]\.?m\b|o'clock))"
+        else:
+            continue
+        mixed = rf"(?<![\d.,:])(?<!\bat ){day}{_POINT}{month}{end}"
+        hypothesis = re.sub(mixed, f"{day}.{month}" + f".{year}" * bool(year), hypothesis, count=1)
+    return hypothesis
 
 
 def emphasised(source: str, hypothesis: str) -> str:

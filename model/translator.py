@@ -295,7 +295,10 @@ class Translator:
                 rebuilt = True
             else:
                 segments.append(part)
-                if all(doubts) and not search.sampling and (needed := guards.needed(sentence, lost)):
+                needed = guards.needed(sentence, lost) if all(doubts) and not search.sampling else []
+                # Those of a term come with it
+                needed = [one for one in needed if not any(one in match.term.target for match in terms)]
+                if needed:
                     numbers[len(kept)] = tuple(needed)
                 again = (can_widen and len(nbest) == search.nbest) or lost_term or len(kept) in numbers
                 kept.append(None if again else nbest)

@@ -146,6 +146,8 @@ class Limits:
 class Client:
     """Synchronous; may be used from several threads. Arguments as of ``Connection``."""
 
+    characters_at_once = REQUESTS_IN_FLIGHT * REQUEST_CHARACTERS  # what keeps its requests in flight
+
     def __init__(self, servers: str, timeout: float = 300.0, **how: Any) -> None:
         self._connection = Connection(servers, timeout, **how)
         self._channels = self._connection.channels()

@@ -80,7 +80,8 @@ def plan(inputs: Sequence[Path], output: Path | None, format: str | None, option
         paths = tuple(path for path, _ in files)
         formats = {format or format_of(path) or "text" for path in paths}
         joined = formats == {"text"} or len(paths) == 1
-        folder = "name a folder with -o" if output is None else f"{output} is no folder yet; create it"
+        missing = output and not output.exists()
+        folder = f"{output} is no folder yet; create it" if missing else "name a folder with -o"
         check(joined, f"only plain text can be joined, not {', '.join(sorted(formats))}: {folder}")
         for path in paths:
             _check_kept(path, output, output)
@@ -136,9 +137,10 @@ def _expand(path: Path, output: Path | None, format: str | None) -> tuple[bool, 
     ]
     files = [name for name in names if name.is_file() and (format or format_of(name) or not path.is_dir())]
     check(bool(files), f"{path}: no file there that could be translated ({SUFFIXES}; or say --input-format)")
-    if left := [str(name.relative_to(root)) for name in names if name not in set(files)]:
+    taken = set(files)
+    if left := [str(name.relative_to(root)) for name in names if name not in taken]:
         more = f" and {len(left) - 3} more" if len(left) > 3 else ""
-        click.echo(f"not translated, of no known format: {', '.join(left[:3])}{more}", err=True)
+        click.echo(f"not translated, no file of a known format: {', '.join(left[:3])}{more}", err=True)
     return True, [(name, name.relative_to(root)) for name in files]
 
 

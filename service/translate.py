@@ -43,6 +43,7 @@ COMMIT_SECONDS = 1.0  # at most this much work is lost by a kill, and the share 
 SHARE_SECONDS = 8.0  # what a share is to take; how much that is depends on the model and the machine
 SHARE_CHARACTERS = 5_000  # of the first share
 WORD = re.compile(r"\S+")  # what an alignment counts
+INDEX = re.compile(r"^texts\[\d+\]: ")  # a client's, of a list that nobody sees
 BAR_DELAY = 1.0  # seconds before the progress bar shows; what is done sooner needs none
 
 
@@ -136,7 +137,7 @@ class Worker:
         except UserError as error:
             if len(groups) == 1:
                 self._blame(error)
-                return [str(error)]
+                return [INDEX.sub("", str(error))]
             half = len(groups) // 2
             return self(groups[:half], progress) + self(groups[half:], progress)
         for text, found in known.items():
@@ -228,10 +229,10 @@ def windows(stream: Iterable[Item], size: int, characters: int) -> Iterator[list
         yield window
 
 
-def shares(stream: Iterable[list[Item]]) -> Iterator[list[Item]]:
+def shares(stream: Iterable[list[Item]], least: int = 1) -> Iterator[list[Item]]:
     """The windows in shares that take about SHARE_SECONDS, going by how long the one before took until the next was
-    asked for. Smaller ones sort less well by length, in larger ones a kill costs more."""
-    characters = SHARE_CHARACTERS
+    asked for, but of ``least`` characters. Smaller ones sort less well by length, in larger ones a kill costs more."""
+    characters = max(least, SHARE_CHARACTERS)
     for window in stream:
         start = 0
         while start < len(window):
@@ -241,7 +242,7 @@ def shares(stream: Iterable[list[Item]]) -> Iterator[list[Item]]:
             yield window[start : start + many]
             seconds = time.monotonic() - began
             if seconds > SHARE_SECONDS:
-                characters = max(1, characters // 2)
+                characters = max(least, characters // 2)
             elif seconds < SHARE_SECONDS / 2 and start + many < len(window):
                 characters *= 2
             start += many
@@ -342,7 +343,7 @@ def run(job: Job, translator: TranslatesTexts, identity: Callable[[], str]) -> N
         if (now := identity()) != model:
             raise ServiceError(f"the model was '{model}' and is '{now}' now; a job must not mix them")
 
-    job.run(local(worker, check_model), model)
+    job.run(local(worker, check_model, getattr(translator, "characters_at_once", 1)), model)
 
 
 def identity_of(translator: Any) -> str:
@@ -350,12 +351,13 @@ def identity_of(translator: Any) -> str:
     return f"{translator.name} {translator.hash}".strip()
 
 
-def local(worker: Worker, check_model: Callable[[], None]) -> Engine:
-    """The engine that translates here, or through a client of a server."""
+def local(worker: Worker, check_model: Callable[[], None], least: int) -> Engine:
+    """The engine that translates here, or through a client of a server, which makes requests for ``least`` characters
+    at the same time."""
 
     def engine(job: Job, stream: Iterator[list[Item]], first: int, skip: int, bar: tqdm) -> Windows:
         sentences, began = 0, time.monotonic()
-        for window in shares(stream):
+        for window in shares(stream, least):
             limit = bar.n + sum(len(item.texts) for item in window)
 
             def progress(count: int, limit: float = limit) -> None:

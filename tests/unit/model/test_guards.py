@@ -101,7 +101,13 @@ def test_what_is_doubtful(source: str, hypothesis: str, codes: list[str]) -> Non
         ("1,234,567", "1,234,567", ("en", "zh"), "1,234,567"),
         ("1,234,567", "1,234,567", ("en", "fr"), "1,234,567"),
         ("1,2,3 and 1,23,456", "1,2,3 und 1,23,456", ("en", "de"), "1,2,3 und 1,23,456"),
-        ("am 24.12.2023 und 1.4.", "on 24:12:2023, and 1st4th", ("de", "en"), "on 24.12.2023, and 1.4"),
+        ("am 24.12.2023 und am 1.3.", "on 24:12:2023, and 1st3rd", ("de", "en"), "on 24.12.2023, and 1.3"),
+        ("Am 2.10. um 14:10 Uhr", "On 2:10 at 2:10 pm", ("de", "en"), "On 2.10 at 2:10 pm"),
+        ("Am 2.10. um 14:10 Uhr", "On October 2 at 2:10 pm", ("de", "en"), "On October 2 at 2:10 pm"),
+        ("Am 4.10. um 16.10 Uhr", "At 4:10 p.m. on the 4:10th", ("de", "en"), "At 4:10 p.m. on the 4.10"),
+        ("Der Zug fährt um 9.05.", "The train leaves at 9:05.", ("de", "en"), "The train leaves at 9:05."),
+        ("Die Zeit ist 10.10.", "The time is 10:10.", ("de", "en"), "The time is 10:10."),
+        ("Am 1.3. die Räume 1,3,5.", "On 1.3. the rooms 1,3,5.", ("de", "en"), "On 1.3. the rooms 1,3,5."),
         ("bis 05.06.1990.", "to 05,06,1990.", ("de", "en"), "to 05.06.1990."),
         ("am 5.6.1990", "on 5/6/1990", ("de", "en"), "on 5/6/1990"),
         ("am 10.12. um 10:12 Uhr", "on 10.12 at 10:12", ("de", "en"), "on 10.12 at 10:12"),
@@ -116,10 +122,12 @@ def test_separators_of_the_language(source: str, hypothesis: str, languages: tup
 @pytest.mark.parametrize(
     ("source", "lost", "expected"),
     [
-        ("Am 24.12.2023 um 18:30 Uhr waren es 245000.", {"12", "18:30", "245000"}, ["24.12.2023", "18:30", "245000"]),
+        ("Am 24.12.2023 um 18:30 Uhr waren es 245000.", {"24", "18:30", "245000"}, ["24.12.2023", "18:30", "245000"]),
         ("In 2001 and 2011, 2011 of 14 thousand.", {"2011", "14"}, ["2011", "2011"]),
         ("Room A101, 1,697 of https://example.org/2011", {"101", "1,697", "2011"}, []),
         ("Just 300.", {"300"}, ["300"]),
+        ("Am 3.10.2023", {"10"}, []),  # October
+        ("Am 3.10.2023", {"3"}, ["3.10.2023"]),
     ],
 )
 def test_what_a_second_search_must_place(source: str, lost: set[str], expected: list[str]) -> None:

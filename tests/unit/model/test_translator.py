@@ -142,6 +142,9 @@ def test_a_second_search_places_the_numbers_that_the_first_lost(wide: Path, beam
     found = translator.translate(texts, "en", "de", SearchConfig(beam_size=beam_size))
     for translation, numbers in zip(found, (["1721"], ["2010", "24.12.2023"]), strict=True):
         assert not not_placed([Term(number, number) for number in numbers], translation.text)
+    terms = Glossary.of([("cat", "Modell 1721")])  # a number of a term stands there once
+    (found_once,) = translator.translate(["the cat is today."], "en", "de", SearchConfig(beam_size=3), glossary=terms)
+    assert found_once.text.count("1721") == 1
     (drawn,) = translator.translate(texts[:1], "en", "de", SearchConfig(beam_size=1, sampling=True))
     assert "ITEM_CHANGED" in {warning.code for warning in drawn.warnings}  # it cannot be sure
 

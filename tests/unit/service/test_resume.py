@@ -117,6 +117,7 @@ def test_a_window_is_shared_out_by_the_pace(monkeypatch: pytest.MonkeyPatch) -> 
         assert [item for share in found for item in share] == window + window[:5]
         assert max(seconds[3:]) <= 2 * service.translate.SHARE_SECONDS
         assert len(found) < 10 or sorted(seconds)[len(seconds) // 2] > service.translate.SHARE_SECONDS / 4
+    assert len(next(shares([window], 80_000))) == 800  # for requests in flight
 
 
 @pytest.mark.usefixtures("small_windows")

@@ -212,7 +212,7 @@ def test_folders_and_patterns_become_the_same_tree(tmp_path: Path, capsys: pytes
     ]
     parts = plan([docs / "**" / "*.md"], tmp_path / "new", None, Options("en"))
     assert [part.output for part in parts] == [tmp_path / "new" / "a.md"]
-    assert capsys.readouterr().err == "not translated, of no known format: x/c.png\n"
+    assert capsys.readouterr().err == "not translated, no file of a known format: x/c.png\n"
     (docs / "my.errors.jsonl").touch()  # of no job
     parts = plan([docs], out, None, Options("en", ("text",)))
     assert [part.paths[0].name for part in parts] == ["a.md", "my.errors.jsonl", "b.html"]
