@@ -57,7 +57,7 @@ _DAY = re.compile(
 )
 _POINT = "(?:(?:st|nd|rd|th)[.,:]?|[.,:])"
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)")
-_WHOLE = re.compile(r"(?<![\w.,:])(?:\d{1,2}\.\d{1,2}\.\d{4}|(?:1[3-9]|2[0-4]):\d\d|\d{3,})(?![.,:]?\w)")
+_WHOLE = re.compile(rf"(?<![\w.,:])(?:{_DATE.pattern}|(?:1[3-9]|2[0-4]):\d\d|\d{{3,}})(?![.,:]?\w)")
 _ADDRESS = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")  # 192.168.0.1
 _AFTERNOON = re.compile(r"(?<![\d:.,])(1[01]|0?[1-9])((?::\d\d)?)\s*p\.?m\b", re.IGNORECASE)
 _SHARED = re.compile(

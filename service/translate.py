@@ -49,7 +49,8 @@ BAR_DELAY = 1.0  # seconds before the progress bar shows; what is done sooner ne
 
 class TranslatesTexts(Protocol):
     """A model.translator.Translator here or a service.client.Client of a server: both translate alike. What they
-    return has ``hypotheses``, best first, each with ``text`` and ``score``."""
+    return has ``hypotheses``, best first, each with ``text`` and ``score``, and ``warnings``. A client also has
+    ``characters_at_once``, below which its requests would wait for each other."""
 
     def translate(
         self,

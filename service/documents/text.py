@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any, BinaryIO
 
@@ -71,7 +72,7 @@ def format_line(source: str, end: str, translation: Any, format: str, scores: bo
             for one, hypothesis in zip(found, hypotheses, strict=True):
                 one["alignment"] = hypothesis.alignment
         best = {"source": source, "translation": found[0]["text"], "score": found[0]["score"]}
-        warnings = [{"code": one.code, "detail": one.detail} for one in translation.warnings]
+        warnings = [asdict(one) for one in translation.warnings]
         return json.dumps({**best, "hypotheses": found, "warnings": warnings}, ensure_ascii=False) + "\n"
     columns = [source] if format == "tsv" else []
     for hypothesis in hypotheses:

@@ -17,7 +17,7 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from protos.translation.v1 import translation_pb2_grpc as pb_grpc
-from service.client import detail, retry_info
+from service.client import detail, is_too_large, retry_info
 from service.gateway.config import GatewayConfig
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ class Backend:
     def _in_http(self, error: grpc.aio.AioRpcError) -> HTTPException:
         code, text = error.code(), violations(error) or error.details() or ""
         if code == grpc.StatusCode.RESOURCE_EXHAUSTED:
-            if "larger than max" in text:  # gRPC's own refusal of a message
+            if is_too_large(error):
                 return HTTPException(413, text)
             return HTTPException(429, text, {"Retry-After": str(math.ceil(retry_info(error) or RETRY_SECONDS))})
         status = STATUS.get(code, 500)
